@@ -15,8 +15,8 @@ options:
   kubeconfig:
     description:
       - Path of a kubeconfig file, or its content as a mapping.
-      - Without it and without O(host), the default kubeconfig of the user is used, or the service account of the pod that the task
-        runs in.
+      - Without it and without O(host), the default kubeconfig of the user is used, or the service account of the pod
+        that the task runs in.
       - Environment variable E(K8S_AUTH_KUBECONFIG) is used when the option is not set.
     type: raw
   context:
@@ -67,12 +67,4 @@ options:
     description: Seconds that one request to the API server may take.
     type: float
     default: 30.0
-"""
-
-    WAIT = r"""
-options:
-  wait:
-    description: Whether to wait until what was applied works.
-    type: bool
-    default: true
 """

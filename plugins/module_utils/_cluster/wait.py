@@ -161,7 +161,7 @@ def rollout_missing(session: Session, deployment: Json | None, pods: list[Json])
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             raise WaitError(f"cluster {session.name}: {Ref.of(deployment)}: {condition['message']}.")
     for pod in pods:
-        _check_hope(session, pod)
+        require_startable(session, pod)
     updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
     if updated < wanted or available < wanted or status.get("replicas", 0) > updated:
         name = deployment["metadata"]["name"]
@@ -185,8 +185,11 @@ def _pods_in_words(pods: list[Json]) -> str:
     return ", ".join(sorted(words)) or "no pods yet"
 
 
-def _check_hope(session: Session, pod: Json) -> None:
-    """Raise when a pod can't start, by its container states or the scheduler's verdict."""
+def require_startable(session: Session, pod: Json) -> None:
+    """Stop waiting for a pod that can't start, by its containers' states or the scheduler's verdict.
+
+    :raises WaitError: with the reason and the latest event.
+    """
     status = pod.get("status", {})
     for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
         waiting = container.get("state", {}).get("waiting") or {}

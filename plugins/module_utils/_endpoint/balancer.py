@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The interface that every balancer has: read, and apply what the shared plan asks for.
+
+A balancer is one file in this package with one class, and one line in :data:`BALANCERS` of the features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import Observed, Plan
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
+
+
+class BalancerError(ServingError):
+    """A balancer did not answer, or refused.
+
+    Not an :class:`UnreachableError`: the balancer is no host of the inventory, and only a failed task reaches the
+    ``rescue`` and ``always`` of a playbook.
+    """
+
+
+@dataclass(frozen=True)
+class MemberHealth:
+    """A member by the balancer's own view.
+
+    :param up: whether the balancer would send it requests for every model, were it active.
+    :param models: whether its health check passes, by model.
+    :param reasons: the balancer's own words, by model that fails.
+    :param sessions: requests that the member is working on.
+    """
+
+    up: bool
+    models: dict[str, bool] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    sessions: int = 0
+
+
+class Balancer(Protocol):
+    """What a balancer can do. Whether a step may be done is decided before, by the plan and its rules."""
+
+    def defaults(self) -> dict[str, Any]:
+        """Give every setting of the balancer with its default."""
+
+    def read(self) -> Observed:
+        """Give what is there.
+
+        :raises BalancerError: when the balancer does not answer, or carries something that is not ours.
+        """
+
+    def health(self) -> dict[str, MemberHealth]:
+        """Give the balancer's own view of each member, by name; empty where it has none."""
+
+    def check(self, plan: Plan) -> None:
+        """Refuse, before anything is changed, what this balancer cannot do."""
+
+    def diff(self, plan: Plan) -> list[dict[str, str]]:
+        """Give what :meth:`apply` will change beside the definition, such as a file."""
+
+    def apply(self, plan: Plan) -> None:
+        """Do the plan, completely or not at all, and return when it is in force."""

@@ -1,0 +1,186 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A model server in a cluster, serving the versions it should."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import (
+    Bundle,
+    Change,
+    apply,
+    delete,
+    result_of,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
+    cluster_arguments,
+    wait_arguments,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready, live_pods
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import (
+    Deadline,
+    Kind,
+    rollout_missing,
+    wait_until,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import (
+    REST_PORT,
+    ServerSpec,
+    server,
+    server_selector,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import (
+    ServedModel,
+    config_text,
+    served_models,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.rest import model_status, pod_transport
+
+_CONFIG_ANNOTATION = "modelfleet.serving/models-config"
+# TF Serving has no way to be watched, so its status is polled.
+_POLL_SECONDS = 0.3
+
+
+def run(call: Call) -> Result:
+    """Make a model server be as asked, or be gone."""
+    params = call.params
+    name = require_dns_label(params["name"], "name")
+    namespace = require_dns_label(params["namespace"], "namespace")
+    bundle_name = f"server-{name}"
+    deadline = Deadline.after(params["wait_timeout"])
+    if params["state"] == "absent":
+        with connect(params) as session:
+            changes = delete(session, Bundle(bundle_name, namespace, ()), check=call.check_mode)
+            if changes and params["wait"] and not call.check_mode:
+                _wait_gone(session, namespace, name, deadline)
+            return result_of(changes)
+    if params["replicas"] < 1:
+        raise InputError(f"replicas: {params['replicas']} is too few.", hint="Use 1 or more, or state: absent.")
+    spec = ServerSpec(
+        name=name,
+        namespace=namespace,
+        image=params["image"],
+        models=served_models(params["models"]),
+        store=require_dns_label(params["store"], "store"),
+        replicas=params["replicas"],
+        resources=params["resources"],
+        arguments=tuple(params["arguments"]),
+        drain_seconds=params["drain_seconds"],
+        start_seconds=params["start_seconds"],
+        overrides=params["overrides"],
+    )
+    with connect(params) as session:
+        changes = apply(
+            session,
+            Bundle(bundle_name, namespace, server(spec)),
+            check=call.check_mode,
+            force=params["force_conflicts"],
+        )
+        result = result_of(changes)
+        if params["wait"] and not call.check_mode:
+            _announce_config(session, spec, changes)
+            pods = _wait_rollout(session, spec, deadline)
+            _wait_loaded(session, spec, pods, deadline)
+        return result
+
+
+def _announce_config(session: Session, spec: ServerSpec, changes: Iterable[Change]) -> None:
+    """Let the running pods see a new configuration at once.
+
+    The kubelet refreshes a mounted ConfigMap about once a minute, and also whenever the pod itself changes: so the
+    pods get an annotation.
+    """
+    changed = [change.ref.kind for change in changes if change.action == "updated"]
+    if changed == ["ConfigMap"]:
+        digest = hashlib.sha256(config_text(spec.models, "").encode()).hexdigest()[:16]
+        patch = {"metadata": {"annotations": {_CONFIG_ANNOTATION: digest}}}
+        for pod in session.find("v1", "Pod", spec.namespace, labels=server_selector(spec.name)):
+            session.request("PATCH", session.path(Ref.of(pod)), body=patch, content_type="application/merge-patch+json")
+
+
+def _wait_rollout(session: Session, spec: ServerSpec, deadline: Deadline) -> list[str]:
+    """Wait until all replicas are available; gives the names of their pods."""
+    labels = server_selector(spec.name)
+    kinds = [Kind("apps/v1", "Deployment", spec.namespace, labels), Kind("v1", "Pod", spec.namespace, labels)]
+    deployment = Ref("apps/v1", "Deployment", spec.name, spec.namespace)
+
+    def judge(objects: dict[Ref, Json]) -> str:
+        return rollout_missing(session, objects.get(deployment), live_pods(objects.values()))
+
+    objects = wait_until(session, kinds, judge, deadline)
+    return sorted(pod["metadata"]["name"] for pod in live_pods(objects.values()) if is_ready(pod))
+
+
+def _wait_loaded(session: Session, spec: ServerSpec, pods: list[str], deadline: Deadline) -> None:
+    """Wait until every pod serves every version, by its own word."""
+    for pod in pods:
+        send = pod_transport(session, spec.namespace, pod, REST_PORT)
+        for model in spec.models:
+            while missing := _not_available(model, model_status(send, model.name), pod):
+                if not deadline.left:
+                    raise WaitError(
+                        f"cluster {session.name}: waited {deadline.seconds:g} s: {missing}.",
+                        hint="Raise wait_timeout if it only needs longer.",
+                    )
+                time.sleep(_POLL_SECONDS)
+
+
+def _not_available(model: ServedModel, status: dict[int, dict[str, str]], pod: str) -> str:
+    """Say which version a pod does not serve yet; ``""`` when it serves all, and no other."""
+    for version in model.versions:
+        state = status.get(version, {"state": "UNKNOWN", "error": ""})
+        if state["state"] == "END" and state["error"]:
+            raise WaitError(
+                f"pod {pod}: model {model.name} version {version} can't be loaded: {state['error']}.",
+                hint="The versions that were served before still are. Check the files of this one.",
+            )
+        if state["state"] != "AVAILABLE":
+            return f"pod {pod}: model {model.name} version {version} is {state['state']}"
+    for version, state in status.items():
+        if version not in model.versions and state["state"] != "END":
+            return f"pod {pod}: model {model.name} version {version} is still {state['state']}"
+    return ""
+
+
+def _wait_gone(session: Session, namespace: str, name: str, deadline: Deadline) -> None:
+    pods = Kind("v1", "Pod", namespace, server_selector(name))
+    wait_until(session, [pods], lambda objects: f"{len(objects)} pods are still leaving" if objects else "", deadline)
+
+
+FEATURE = Feature(
+    arguments={
+        **cluster_arguments(),
+        **wait_arguments(600),
+        "name": {"type": "str", "required": True},
+        "namespace": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "image": {"type": "str", "default": "tensorflow/serving:2.19.1"},
+        "models": {
+            "type": "list",
+            "elements": "dict",
+            "options": {
+                "name": {"type": "str", "required": True},
+                "versions": {"type": "list", "elements": "int", "required": True},
+                "labels": {"type": "dict"},
+            },
+        },
+        "store": {"type": "str"},
+        "replicas": {"type": "int", "default": 2},
+        "resources": {"type": "dict", "default": {}},
+        "arguments": {"type": "list", "elements": "str", "default": []},
+        "drain_seconds": {"type": "int", "default": 15},
+        "start_seconds": {"type": "int", "default": 600},
+        "force_conflicts": {"type": "bool", "default": False},
+        "overrides": {"type": "dict", "default": {}},
+    },
+    run=run,
+    constraints={"required_if": [("state", "present", ["models", "store"])]},
+)

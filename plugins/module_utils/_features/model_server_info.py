@@ -1,0 +1,81 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the model servers of a namespace are, and what each of their pods serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import cluster_arguments
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready, live_pods
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import (
+    REST_PORT,
+    config_name,
+    server_selector,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import configured_models
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.rest import model_status, pod_transport
+
+_OURS = {"app.kubernetes.io/managed-by": "modelfleet", "app.kubernetes.io/component": "server"}
+
+
+def run(call: Call) -> Result:
+    """Read the servers of a namespace, or the one named."""
+    namespace = require_dns_label(call.params["namespace"], "namespace")
+    name = call.params["name"]
+    labels = {**_OURS, **server_selector(require_dns_label(name, "name"))} if name else _OURS
+    with connect(call.params) as session:
+        deployments = session.find("apps/v1", "Deployment", namespace, labels=labels)
+        return Result(values={"servers": [_server(session, namespace, entry) for entry in deployments]})
+
+
+def _server(session: Session, namespace: str, deployment: Json) -> dict[str, Any]:
+    name = deployment["metadata"]["name"]
+    spec, status = deployment["spec"], deployment.get("status", {})
+    configs = session.find("v1", "ConfigMap", namespace, labels={**_OURS, **server_selector(name)})
+    config = next((entry for entry in configs if entry["metadata"]["name"] == config_name(name)), None)
+    models = configured_models((config or {}).get("data", {}).get("models.config", ""))
+    pods = live_pods(session.find("v1", "Pod", namespace, labels=server_selector(name)))
+    claims = [
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in spec["template"]["spec"]["volumes"]
+        if "persistentVolumeClaim" in volume
+    ]
+    return {
+        "name": name,
+        "image": spec["template"]["spec"]["containers"][0]["image"],
+        "store": claims[0] if claims else None,
+        "replicas": spec["replicas"],
+        "available_replicas": status.get("availableReplicas", 0),
+        "models": models,
+        "pods": [_pod(session, namespace, pod, models) for pod in pods],
+    }
+
+
+def _pod(session: Session, namespace: str, pod: Json, models: list[str]) -> dict[str, Any]:
+    """Ask one pod what it serves; a pod that does not answer says why in ``error``."""
+    name = pod["metadata"]["name"]
+    row: dict[str, Any] = {"name": name, "ready": is_ready(pod), "models": {}, "error": ""}
+    send = pod_transport(session, namespace, name, REST_PORT)
+    try:
+        for model in models:
+            row["models"][model] = {
+                str(version): state["state"] for version, state in model_status(send, model).items()
+            }
+    except ServingError as error:
+        row["error"] = str(error)
+    return row
+
+
+FEATURE = Feature(
+    arguments={
+        **cluster_arguments(),
+        "namespace": {"type": "str", "required": True},
+        "name": {"type": "str"},
+    },
+    run=run,
+)

@@ -1,0 +1,95 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which versions the stores of a namespace hold, and whether the bytes are still the published ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import cluster_arguments
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.execute import execute
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
+from ansible_collections.modelfleet.serving.plugins.module_utils._features.model_store import read_record
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import selector
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import MODELS_PATH
+from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.publish import Shell, read_digest
+
+_OURS = {"app.kubernetes.io/managed-by": "modelfleet", "app.kubernetes.io/component": "store"}
+
+
+def run(call: Call) -> Result:
+    """Read the stores of a namespace, or the one named."""
+    params = call.params
+    namespace = require_dns_label(params["namespace"], "namespace")
+    name = params["name"]
+    labels = {**_OURS, **selector("store", require_dns_label(name, "name"))} if name else _OURS
+    deadline = Deadline.after(params["wait_timeout"])
+    with connect(params) as session:
+        claims = session.find("v1", "PersistentVolumeClaim", namespace, labels=labels)
+        pods = session.find("v1", "Pod", namespace) if params["verify"] else []
+        return Result(values={"stores": [_store(session, claim, pods, params["verify"], deadline) for claim in claims]})
+
+
+def _store(session: Session, claim: Json, pods: list[Json], verify: bool, deadline: Deadline) -> dict[str, Any]:
+    name = claim["metadata"]["name"]
+    record = read_record(claim)
+    row = {
+        "name": name,
+        "phase": claim.get("status", {}).get("phase", "Pending"),
+        "capacity": claim.get("status", {}).get("capacity", {}).get("storage"),
+        "versions": record,
+    }
+    if verify:
+        shell = _shell(session, name, pods, deadline)
+        row["verified"] = shell is not None
+        row["tampered"] = [
+            {"model": model, "version": int(version), "published": published, "found": found}
+            for model, versions in record.items()
+            for version, published in versions.items()
+            if shell and (found := read_digest(shell, f"{MODELS_PATH}/{model}/{version}")) != published
+        ]
+    return row
+
+
+def _shell(session: Session, claim: str, pods: list[Json], deadline: Deadline) -> Shell | None:
+    """Find a running pod that has the store mounted, so that reading it needs no pod of its own."""
+    for pod in pods:
+        volumes = [
+            volume["name"]
+            for volume in pod["spec"].get("volumes", [])
+            if volume.get("persistentVolumeClaim", {}).get("claimName") == claim
+        ]
+        for container in pod["spec"]["containers"]:
+            mounts = {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts", [])}
+            if is_ready(pod) and volumes and mounts.get(volumes[0]) == MODELS_PATH:
+                namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+
+                def shell(
+                    script: str,
+                    *arguments: str,
+                    stdin: Any = (),
+                    container: str = container["name"],
+                    namespace: str = namespace,
+                    name: str = name,
+                ) -> bytes:
+                    command = ["sh", "-c", script, "sh", *arguments]
+                    return execute(session, namespace, name, container, command, deadline=deadline, stdin=stdin)
+
+                return shell
+    return None
+
+
+FEATURE = Feature(
+    arguments={
+        **cluster_arguments(),
+        "namespace": {"type": "str", "required": True},
+        "name": {"type": "str"},
+        "verify": {"type": "bool", "default": False},
+        "wait_timeout": {"type": "int", "default": 600},
+    },
+    run=run,
+)

@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A namespace to serve models from."""
+
+from __future__ import annotations
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import (
+    Bundle,
+    apply,
+    delete,
+    result_of,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
+    cluster_arguments,
+    wait_arguments,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, Kind, wait_until
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.namespace import (
+    CREATED,
+    NamespaceSpec,
+    namespace,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
+
+
+def run(call: Call) -> Result:
+    """Make a serving namespace be as asked, or be gone."""
+    params = call.params
+    name = require_dns_label(params["name"], "name")
+    ref = Ref("v1", "Namespace", name)
+    deadline = Deadline.after(params["wait_timeout"])
+    with connect(params) as session:
+        live = session.get(ref)
+        if live is not None and live["metadata"].get("deletionTimestamp") and not call.check_mode:
+            # Neither may a new one be filled while the old one leaves, nor is it gone yet.
+            _wait_gone(session, ref, deadline)
+            live = None
+        ours = live is None or live["metadata"].get("annotations", {}).get(CREATED) == "true"
+        spec = NamespaceSpec(
+            name=name,
+            labels=params["labels"],
+            annotations=params["annotations"],
+            pod_security=params["pod_security"],
+            quota={key: str(value) for key, value in params["quota"].items()},
+            default_requests={key: str(value) for key, value in params["default_requests"].items()},
+            isolate=params["isolate"],
+            created=ours,
+            overrides=params["overrides"],
+        )
+        if params["state"] == "present":
+            return result_of(apply(session, Bundle("namespace", name, namespace(spec)), check=call.check_mode))
+        if live is None:
+            return Result()
+        if not ours:
+            call.warn(
+                f"cluster {session.name}: the namespace {name} was there before this collection, so only what the "
+                "collection put into it is removed."
+            )
+            # An apply without objects prunes all of them but the namespace, which is not ours to delete.
+            left = tuple(manifest for manifest in namespace(spec) if manifest["kind"] == "Namespace")
+            changes = apply(session, Bundle("namespace", name, left), check=call.check_mode)
+            return result_of(changes)
+        result = result_of(delete(session, Bundle("namespace", name, ()), check=call.check_mode))
+        if params["wait"] and not call.check_mode:
+            _wait_gone(session, ref, deadline)
+        return result
+
+
+def _wait_gone(session: Session, ref: Ref, deadline: Deadline) -> None:
+    def judge(objects: dict[Ref, Json]) -> str:
+        live = objects.get(ref)
+        if live is None:
+            return ""
+        conditions = live.get("status", {}).get("conditions", [])
+        held = [entry["message"] for entry in conditions if entry["status"] == "True"]
+        return f"{ref} is still there: {' '.join(held) or 'it is being emptied'}"
+
+    wait_until(session, [Kind("v1", "Namespace", None, {"kubernetes.io/metadata.name": ref.name})], judge, deadline)
+
+
+FEATURE = Feature(
+    arguments={
+        **cluster_arguments(),
+        **wait_arguments(120),
+        "name": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "labels": {"type": "dict", "default": {}},
+        "annotations": {"type": "dict", "default": {}},
+        "pod_security": {"type": "str", "choices": ["restricted", "baseline", "privileged"], "default": "restricted"},
+        "quota": {"type": "dict", "default": {}},
+        "default_requests": {"type": "dict", "default": {}},
+        "isolate": {"type": "bool", "default": True},
+        "overrides": {"type": "dict", "default": {}},
+    },
+    run=run,
+)

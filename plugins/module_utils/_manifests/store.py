@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The volume that holds the models of a cluster, and the short-lived pod that fills it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import (
+    container_security,
+    metadata,
+    pod_security,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.overrides import override
+
+Json = dict[str, Any]
+
+MODELS_PATH = "/models"
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """What a model store should be.
+
+    :param size: capacity asked for, such as ``10Gi``.
+    :param image: any image with a POSIX shell, tar, find, sort, xargs, sync and sha256sum; busybox will do.
+    """
+
+    name: str
+    namespace: str
+    size: str
+    image: str
+    access_modes: tuple[str, ...] = ("ReadWriteOnce",)
+    storage_class: str | None = None
+    overrides: dict[str, Json] = field(default_factory=dict)
+
+
+def store(spec: StoreSpec) -> tuple[Json, ...]:
+    """Give the claim of the store."""
+    claim: Json = {
+        "accessModes": list(spec.access_modes),
+        "resources": {"requests": {"storage": spec.size}},
+    }
+    if spec.storage_class is not None:
+        claim["storageClassName"] = spec.storage_class
+    own = metadata(spec.name, spec.namespace, "store", spec.name)
+    return override(
+        [{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": own, "spec": claim}], spec.overrides
+    )
+
+
+def loader(spec: StoreSpec, *, seconds: int) -> Json:
+    """Give the pod through which the controller writes to the store.
+
+    :param seconds: the pod ends by itself after that, so that a controller which died leaves nothing running.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata(f"{spec.name}-loader", spec.namespace, "loader", spec.name),
+        "spec": {
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": seconds,
+            # A shell as PID 1 has no handler for SIGTERM and would be waited for.
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": pod_security(),
+            "containers": [
+                {
+                    "name": "loader",
+                    "image": spec.image,
+                    "command": ["sleep", str(seconds)],
+                    "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}},
+                    "securityContext": container_security(),
+                    "volumeMounts": [{"name": "store", "mountPath": MODELS_PATH}],
+                }
+            ],
+            "volumes": [{"name": "store", "persistentVolumeClaim": {"claimName": spec.name}}],
+        },
+    }
