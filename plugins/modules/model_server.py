@@ -89,7 +89,7 @@ options:
   overrides:
     description:
       - Changes to the manifests, by kind, merged last by the rules of Kubernetes' strategic merge patch.
-      - C($patch: delete) in a map, or a value of V(null), removes an entry.
+      - A map with C($patch) set to V(delete), or a value of V(null), removes an entry.
     type: dict
     default: {}
   wait:
