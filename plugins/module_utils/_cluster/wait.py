@@ -81,16 +81,16 @@ def wait_until(
     :returns: the objects as they were when the judge was content.
     :raises WaitError: at the deadline, with the judge's last words.
     """
-    events: queue.Queue[tuple[Kind, list[Json] | ServingError]] = queue.Queue()
+    events: queue.Queue[tuple[int, list[Json] | ServingError]] = queue.Queue()
     stop = threading.Event()
-    for kind in kinds:
-        threading.Thread(target=_follow, args=(session, kind, events, stop, deadline), daemon=True).start()
-    seen: dict[Kind, list[Json]] = {}
+    for number, kind in enumerate(kinds):
+        threading.Thread(target=_follow, args=(session, number, kind, events, stop, deadline), daemon=True).start()
+    seen: dict[int, list[Json]] = {}
     missing = "no answer from the cluster yet"
     try:
         while True:
             try:
-                kind, news = events.get(timeout=deadline.left)
+                number, news = events.get(timeout=deadline.left)
             except queue.Empty:
                 raise WaitError(
                     f"cluster {session.name}: waited {deadline.seconds:g} s: {missing}.",
@@ -98,7 +98,7 @@ def wait_until(
                 ) from None
             if isinstance(news, ServingError):
                 raise news
-            seen[kind] = news
+            seen[number] = news
             if len(seen) < len(kinds):
                 continue
             objects = {Ref.of(manifest): manifest for manifests in seen.values() for manifest in manifests}
@@ -111,8 +111,9 @@ def wait_until(
 
 def _follow(
     session: Session,
+    number: int,
     kind: Kind,
-    events: queue.Queue[tuple[Kind, list[Json] | ServingError]],
+    events: queue.Queue[tuple[int, list[Json] | ServingError]],
     stop: threading.Event,
     deadline: Deadline,
 ) -> None:
@@ -122,7 +123,7 @@ def _follow(
         try:
             found, version = session.find_with_version(kind.api_version, kind.kind, kind.namespace, labels=kind.labels)
             known = {Ref.of(manifest): manifest for manifest in found}
-            events.put((kind, list(known.values())))
+            events.put((number, list(known.values())))
             seconds = min(_WATCH_SECONDS, deadline.left)
             for event in session.watch(
                 kind.api_version, kind.kind, kind.namespace, labels=kind.labels, version=version, seconds=seconds
@@ -133,7 +134,7 @@ def _follow(
                     known.pop(Ref.of(manifest), None)
                 else:
                     known[Ref.of(manifest)] = manifest
-                events.put((kind, list(known.values())))
+                events.put((number, list(known.values())))
                 if stop.is_set():
                     return
         except (ApiError, UnreachableError) as error:
@@ -141,7 +142,7 @@ def _follow(
             # a restart of the API server must not fail a wait that can still come true.
             failures += 1
             if getattr(error, "status", 410) in (401, 403) or failures > 5:
-                events.put((kind, error))
+                events.put((number, error))
                 return
             stop.wait(min(0.2 * 2**failures, deadline.left))
 
