@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The two text-format files whose messages are not in the tensorflow-serving-api package.
+
+Source: TF Serving's config/monitoring_config.proto and config/ssl_config.proto.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from .core import read_text_proto
+
+_Field = descriptor_pb2.FieldDescriptorProto
+_PACKAGE = "tensorflow.serving"
+_METRICS_PATH = "/monitoring/prometheus/metrics"
+
+
+def _messages() -> dict[str, Any]:
+    file = descriptor_pb2.FileDescriptorProto(
+        name="prediction_server/text_protos.proto", package=_PACKAGE, syntax="proto3"
+    )
+
+    def add(message: str, *fields: tuple[str, int, str]) -> None:
+        target = file.message_type.add(name=message)
+        for name, kind, type_name in fields:
+            target.field.add(
+                name=name, number=len(target.field) + 1, label=_Field.LABEL_OPTIONAL, type=kind, type_name=type_name
+            )
+
+    add("PrometheusConfig", ("enable", _Field.TYPE_BOOL, ""), ("path", _Field.TYPE_STRING, ""))
+    add("MonitoringConfig", ("prometheus_config", _Field.TYPE_MESSAGE, f".{_PACKAGE}.PrometheusConfig"))
+    add(
+        "SSLConfig",
+        ("server_key", _Field.TYPE_STRING, ""),
+        ("server_cert", _Field.TYPE_STRING, ""),
+        ("custom_ca", _Field.TYPE_STRING, ""),
+        ("client_verify", _Field.TYPE_BOOL, ""),
+    )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+        for name in ("MonitoringConfig", "SSLConfig")
+    }
+
+
+def monitoring_path(file: str) -> str | None:
+    """The path of the metrics page by a MonitoringConfig file, or None if it is not enabled."""
+    config = read_text_proto(file, _messages()["MonitoringConfig"]()).prometheus_config
+    return (config.path or _METRICS_PATH) if config.enable else None
+
+
+def server_credentials(file: str) -> Any:
+    """gRPC server credentials by an SSLConfig file."""
+    config = read_text_proto(file, _messages()["SSLConfig"]())
+    return grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        root_certificates=config.custom_ca.encode() or None,
+        require_client_auth=config.client_verify,
+    )
