@@ -1,0 +1,52 @@
+# Everything a developer runs. `make` alone lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Where the fleet keeps what it built, outside the checkout; roles/local_fleet has the same default.
+export MODELFLEET_HOME ?= $(HOME)/.cache/modelfleet
+export MODELFLEET_LOGS ?= $(MODELFLEET_HOME)/logs
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAGES := ANSIBLE_STDOUT_CALLBACK=modelfleet.serving.stages
+PLAYBOOK := $(BIN)/ansible-playbook
+FLEET := $(STAGES) $(PLAYBOOK) playbooks/local_fleet.yml
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+.PHONY: env
+env: .venv/.complete build/collections/ansible_collections/modelfleet/serving ## Make the locked Python environment
+
+# uv, from the machine or from PyPI into an environment of its own.
+UV := $(or $(shell command -v uv 2>/dev/null),build/uv/bin/uv)
+build/uv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv build/uv \
+		|| { echo "Python's venv is missing: install python3-venv, or uv"; exit 1; }
+	@build/uv/bin/pip install --quiet --disable-pip-version-check uv
+
+.venv/.complete: requirements.lock $(filter build/%,$(UV))
+	@echo "The Python environment"
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	@$(UV) pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
+	@touch $@
+
+# The checkout under the name that Ansible knows it by.
+build/collections/ansible_collections/modelfleet/serving:
+	@mkdir -p $(@D) && ln -sfn ../../../.. $@
+
+.PHONY: fleet
+fleet: env ## Make the local fleet: three clusters and their endpoint
+	@$(FLEET)
+
+.PHONY: clean
+clean: env ## Remove the clusters and the endpoint, keep what was built
+	@$(FLEET) --extra-vars local_fleet_state=absent
+
+.PHONY: distclean
+distclean: env ## Remove the fleet with everything that was built, and the environment
+	@$(FLEET) --extra-vars local_fleet_state=absent --extra-vars local_fleet_purge=true
+	@rm -rf .venv build
