@@ -93,20 +93,20 @@ def apply(session: Session, bundle: Bundle, *, check: bool = False, force: bool 
         [manifest for manifest in members if wave(manifest["kind"]) > 1],
     ]
     changes: list[Change] = []
-    made: set[str] = set()
+    # A real run would have made the namespace by now, here or in a task before this one.
+    homeless = check and session.get(Ref("v1", "Namespace", bundle.namespace)) is None
     for in_wave in waves:
-        work = partial(_apply_one, session, check=check, force=force, made=made)
+        work = partial(_apply_one, session, check=check, force=force, homeless=homeless)
         done, errors = _parallel(work, in_wave)
         changes += done
         if errors:
             applied = {change.ref for change in changes}
             raise _with_progress(errors[0], changes, [r for m in members if (r := Ref.of(m)) not in applied])
-        made |= {change.ref.name for change in done if change.ref.kind == "Namespace" and change.before is None}
 
     keep = {Ref.of(manifest) for manifest in members}
     changes += _delete_members(session, bundle.namespace, part_of, before_kinds, keep, check=check)
     if before_kinds - now_kinds and not check:
-        _apply_one(session, _with_kinds(parent, now_kinds), check=False, force=force, made=made)
+        _apply_one(session, _with_kinds(parent, now_kinds), check=False, force=force)
     # The parent is bookkeeping: it is a change only together with something a user can see.
     return [change for change in changes if change.ref != Ref.of(parent)]
 
@@ -171,16 +171,16 @@ def _hide(secret: Json | None, other: Json | None, when: str) -> Json | None:
     return hidden
 
 
-def _apply_one(session: Session, manifest: Json, *, check: bool, force: bool, made: set[str]) -> Change:
+def _apply_one(session: Session, manifest: Json, *, check: bool, force: bool, homeless: bool = False) -> Change:
     """Apply one object, or let the server say what that would do."""
     ref = Ref.of(manifest)
     live = session.get(ref)
     query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()}
     if check:
         query["dryRun"] = "All"
-    if check and ref.namespace in made:
-        # The namespace is only going to exist, so the server can't try the object in it. What we own of a new object
-        # is what its manifest says.
+    if homeless and ref.namespace:
+        # The server can't try the object in a namespace that does not exist. What we own of a new object is what its
+        # manifest says.
         return Change(ref, None, _shown(manifest, ref))
     after = session.request(
         "PATCH", session.path(ref), query=query, body=manifest, content_type="application/apply-patch+yaml"
