@@ -145,7 +145,7 @@ class TestPredict:
         tensor = request.inputs["n"]
         tensor.dtype = types_pb2.DT_INT32
         tensor.tensor_shape.SetInParent()
-        tensor.int_val.append(1500)
+        tensor.int_val.append(1000)
         with pytest.raises(grpc.RpcError) as caught:
             own.prediction.Predict(request, timeout=0.3)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -18,8 +18,6 @@ from pathlib import Path
 
 LIBRARIES = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
 _IMPORT = re.compile(r"^from ([\w.]+) import (\w+_pb2(?:_grpc)?)", re.MULTILINE)
-# Of the installed requirements: what is there for builds, tests and other languages.
-_SUPERFLUOUS = ("bin", "*/tests", "*/testing", "numpy/f2py", "numpy/*/tests", "numpy/_core/include", "numpy/_core/lib")
 
 
 def messages(site: Path) -> list[Path]:
@@ -61,9 +59,6 @@ def main() -> None:
             package = package.parent
     for library in LIBRARIES:
         strip(site / "tensorflow" / library, target / "tensorflow" / library)
-    for pattern in _SUPERFLUOUS:
-        for path in target.glob(pattern):
-            shutil.rmtree(path)
 
 
 if __name__ == "__main__":

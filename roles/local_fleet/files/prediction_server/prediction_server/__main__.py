@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -59,8 +60,10 @@ def main() -> None:
         asyncio.run(_serve(flags))
     except ServingError as problem:
         print(f"Failed to start server. Error: {problem}", flush=True)
-        sys.stdout.flush()
-        os._exit(255)
+    except Exception:
+        traceback.print_exc()
+    # Threads that still load or poll must not keep the process.
+    os._exit(255)
 
 
 def _check(flags: Flags) -> None:
@@ -113,7 +116,7 @@ def _initial_config(flags: Flags) -> Any:
 
 async def _serve(flags: Flags) -> None:
     _check(flags)
-    from . import rest, rpc
+    from . import rest, rpc, tensorflow_c
     from .core import Core
     from .manager import Manager, StateMonitor
     from .servable import Options, Servable
@@ -190,6 +193,7 @@ async def _serve(flags: Flags) -> None:
     # What was imported stays for good: the collector need not look at it again.
     gc.collect()
     gc.freeze()
+    tensorflow_c.drop_clean_pages()
     await grpc_server.wait_for_termination()
 
 
