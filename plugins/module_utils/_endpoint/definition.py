@@ -28,7 +28,6 @@ DEFAULT_PORT = 80
 DEFAULT_WEIGHT = 100
 DEFAULT_STATE = "active"
 DEFAULT_MODEL_TIMEOUT = 5.0
-DEFAULT_TOLERANCE = 1e-4
 # The narrowest range of the balancers: HAProxy takes 256 steps, Route 53 255, Azure 1000. 0 would be another drain.
 MAXIMUM_WEIGHT = 255
 
@@ -53,12 +52,12 @@ class Member:
 class Golden:
     """A prediction with a known answer: what the health check asks and expects.
 
-    :param tolerance: how far a number of the answer may be from the expected one.
+    :param tolerance: how far a number may be off, relative to the expected one, or absolute near zero.
     """
 
     request: Mapping[str, Any]
     response: Mapping[str, Any]
-    tolerance: float = DEFAULT_TOLERANCE
+    tolerance: float
 
 
 @dataclass(frozen=True)
@@ -196,7 +195,7 @@ def _model(entry: Mapping[str, Any], option: str) -> Model:
     if entry["golden"]:
         # One prediction a check: the balancer asks every cluster several times a second.
         first = entry["golden"][0]
-        tolerance = DEFAULT_TOLERANCE if first["tolerance"] is None else first["tolerance"]
+        tolerance = first["tolerance"]
         if not (math.isfinite(tolerance) and tolerance >= 0):
             raise InputError(f"{option}.golden[0].tolerance: {tolerance} is no tolerance.", hint="Use 0 or more.")
         golden = Golden(first["request"], first["response"], tolerance)

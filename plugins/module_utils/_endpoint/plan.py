@@ -153,7 +153,9 @@ def plan(observed: Observed, desired: Endpoint | None) -> Plan:
         steps += [Step("add", member.name, f"{member.state}, weight {member.weight}") for member in desired.members]
         return Plan(observed, desired, tuple(steps))
 
-    added, brought, taken, removed = [], [], [], []
+    added: list[Step] = []
+    brought: list[Step] = []
+    taken: list[Step] = []
     for member in desired.members:
         old = stored.member(member.name)
         if old is None:
@@ -174,7 +176,7 @@ def plan(observed: Observed, desired: Endpoint | None) -> Plan:
             brought.append(
                 Step("mend", member.name, f"{found} was set by hand; {member.state}, weight {member.weight} is wanted")
             )
-    removed += [
+    removed = [
         Step("remove", old.name, "it is not listed") for old in stored.members if desired.member(old.name) is None
     ]
     others = []

@@ -1,0 +1,280 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HAProxy's configuration file: written from a definition, and read back from its own comment. Pure.
+
+The template is text in a Python file because module_utils cannot ship data files. It needs HAProxy 2.6 or later.
+
+What was found out with HAProxy 2.6.12, and why the file is as it is:
+
+- A drained member has weight 0 and is not ``disabled``: its health checks go on, so that a failback can see them.
+- Everything the user writes stands between apostrophes, where HAProxy takes every other character as it is; JSON and
+  expressions are escaped so that they hold no apostrophe.
+- A request is retried only when it fits one buffer *and* came in whole before it was sent: ``tune.bufsize`` and
+  ``option http-buffer-request``. Buffers are taken when needed, not one a connection.
+- ``ungrpc(1.1)`` is binary, and a cast to a string would be its hexadecimal form, so models are matched as ``-m bin``.
+- Comment lines may be tens of thousands of characters long.
+"""
+
+# ruff: noqa: E501 (a directive of HAProxy is one line)
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
+    Endpoint,
+    Member,
+    Model,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.golden import answer_pattern, request_body
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import traffic_weight
+
+OWNERSHIP = "# Managed by modelfleet.serving.global_endpoint: its next run undoes changes made here by hand."
+_DEFINITION = "# modelfleet-endpoint: "
+# Beside the body, a buffer holds the headers and what HAProxy reserves for rewriting them.
+_BUFFER_RESERVE = 32 * 1024
+
+_TEMPLATE = """\
+{{ ownership }}
+{{ definition }}
+global
+    description {{ description }}
+    log stdout format raw local0 notice
+    maxconn {{ settings.max_connections }}
+    # A request is retried on another cluster only when it fits one buffer.
+    tune.bufsize {{ buffer }}
+    # Connections that live long keep an old process, with the old members, alive after a reload; not for ever.
+    hard-stop-after {{ hard_stop }}s
+{% if settings.runtime_bind %}
+    stats socket {{ settings.runtime_bind }} level admin
+{% endif %}
+{% if settings.user %}
+    user {{ settings.user }}
+{% endif %}
+{% if settings.group %}
+    group {{ settings.group }}
+{% endif %}
+
+defaults
+    mode http
+    log global
+    timeout client 60s
+    timeout http-request 30s
+    timeout http-keep-alive 60s
+    timeout queue 10s
+    timeout connect {{ milliseconds(settings.connect_timeout) }}
+{% if endpoint %}
+    timeout check {{ milliseconds(settings.check_timeout) }}
+    option http-buffer-request
+    # Each retry goes to another cluster: plain 'redispatch' would change the server on the last one only.
+    option redispatch 1
+    retries {{ settings.retries }}
+    retry-on conn-failure empty-response response-timeout 502 503 504
+    option allbackups
+    balance leastconn
+    # A cluster that goes down gives its requests back at once, and they are retried on another one.
+    default-server inter {{ milliseconds(settings.check_interval) }} fall 2 rise 2 on-marked-down shutdown-sessions
+{%- if named %} init-addr last,libc,none resolvers names resolve-prefer ipv4{% endif %}
+
+    http-error status 400 content-type application/json string '{ "error": "The request is malformed." }'
+    http-error status 408 content-type application/json string '{ "error": "The request did not come in whole in time." }'
+    http-error status 500 content-type application/json string '{ "error": "The endpoint failed." }'
+    http-error status 502 content-type application/json string '{ "error": "The clusters gave no valid answer." }'
+    http-error status 503 content-type application/json string '{ "error": "No cluster can take the request." }'
+    http-error status 504 content-type application/json string '{ "error": "No cluster answered in time." }'
+{% if named %}
+
+resolvers names
+{% for address in settings.resolvers %}
+    nameserver dns{{ loop.index }} {{ address }}
+{% else %}
+    parse-resolv-conf
+{% endfor %}
+    accepted_payload_size 8192
+    resolve_retries 3
+    timeout resolve 1s
+    timeout retry 500ms
+    hold valid 1s
+{% endif %}
+
+# REST and gRPC on one port: HTTP/2 is recognised by its preface.
+frontend endpoint
+    bind {{ settings.bind }}
+    acl rest path_beg /v1/models/
+    acl grpc path_beg /tensorflow.serving.PredictionService/
+    acl grpc path /tensorflow.serving.ModelService/GetModelStatus
+    acl idempotent method GET HEAD
+    acl idempotent path_end :predict :classify :regress
+    http-request disable-l7-retry unless idempotent or grpc
+    http-request set-var(txn.backend) path,field(4,/),field(1,:) if rest
+    http-request set-var-fmt(txn.backend) 'rest.%[var(txn.backend)]' if rest
+    # The name of the model is the first field of the first field of every gRPC request.
+{% for model in endpoint.models %}
+    http-request set-var(txn.backend) str(grpc.{{ model.name }}) if grpc { req.body,ungrpc(1.1) -m bin {{ hexadecimal(model.name) }} }
+{% endfor %}
+    # When every check of a model fails, the checks (or the model) are wrong everywhere: better an answer than none.
+    use_backend open-%[var(txn.backend)] if { var(txn.backend),nbsrv eq 0 }
+    use_backend %[var(txn.backend)] if { var(txn.backend) -m found }
+    default_backend unknown
+{% for model in endpoint.models %}
+
+backend rest.{{ model.name }}
+    timeout server {{ milliseconds(model.timeout) }}
+    option httpchk
+{% if model.golden %}
+    http-check send meth POST uri '/v1/models/{{ model.name }}:predict' ver HTTP/1.1 hdr Host '{{ model.host or "modelfleet" }}' hdr Content-Type application/json body '{{ request_body(model.golden) }}'
+    http-check expect rstring '{{ answer_pattern(model.golden) }}'
+{% else %}
+    # The metadata needs a loaded model; the model's status answers 200 while it loads, too.
+    http-check send meth GET uri '/v1/models/{{ model.name }}/metadata' ver HTTP/1.1 hdr Host '{{ model.host or "modelfleet" }}'
+    http-check expect status 200
+{% endif %}
+{{ servers(model, "check") }}
+
+backend grpc.{{ model.name }}
+    timeout server {{ milliseconds(model.timeout) }}
+{{ servers(model, "proto h2 track rest." ~ model.name ~ "/") }}
+
+backend open-rest.{{ model.name }}
+    timeout server {{ milliseconds(model.timeout) }}
+{{ servers(model, "") }}
+
+backend open-grpc.{{ model.name }}
+    timeout server {{ milliseconds(model.timeout) }}
+{{ servers(model, "proto h2") }}
+{% endfor %}
+
+# The words and the codes of TF Serving.
+backend unknown
+    acl rest path_beg /v1/models/
+    acl grpc path_beg /tensorflow.serving.
+    http-request set-var(txn.grpc) bool(true) if grpc
+    # An answer without a body may not name a type at once.
+    http-after-response set-header content-type application/grpc if { var(txn.grpc) -m bool }
+    http-request return status 200 hdr grpc-status 5 hdr grpc-message 'Servable not found for request' if grpc
+    http-request set-var(txn.model) path,field(4,/),field(1,:),json(utf8s) if rest
+    http-request return status 404 content-type application/json lf-string '{ "error": "Could not find any versions of model %[var(txn.model)]" }' if rest { method GET HEAD }
+    http-request return status 404 content-type application/json lf-string '{ "error": "Servable not found for request: Latest(%[var(txn.model)])" }' if rest
+    http-request return status 404 content-type application/json string '{ "error": "Models are at /v1/models/NAME" }'
+{% if settings.stats_bind %}
+
+frontend statistics
+    bind {{ settings.stats_bind }}
+    stats enable
+    stats uri /
+    stats refresh 2s
+    stats show-legends
+    stats show-desc 'Global endpoint {{ endpoint.name }}: the clusters that carry its models'
+{% endif %}
+{% else %}
+
+# The endpoint was removed. HAProxy needs something to listen on.
+frontend endpoint
+    bind {{ settings.bind }}
+    http-request return status 503 content-type application/json string '{ "error": "There is no endpoint here." }'
+{% endif %}
+"""
+
+
+def render(endpoint: Endpoint | None, settings: dict[str, Any]) -> str:
+    """Write the file for a definition, or, without one, for a HAProxy that carries nothing."""
+    return _render(endpoint, settings, description(endpoint, settings))
+
+
+def description(endpoint: Endpoint | None, settings: dict[str, Any]) -> str:
+    """Name what the file makes HAProxy be, but for weights and drains, which can be set at run time.
+
+    HAProxy tells its description, so this shows whether the running process has this file.
+    """
+    if endpoint is not None:
+        endpoint = replace(endpoint, members=tuple(_without_traffic(member) for member in endpoint.members))
+    digest = hashlib.sha256(_render(endpoint, settings, "").encode()).hexdigest()[:16]
+    return f"modelfleet endpoint {endpoint.name if endpoint else 'none'} {digest}"
+
+
+def _without_traffic(member: Member) -> Member:
+    return replace(member, weight=1, state="standby" if member.state == "standby" else "active")
+
+
+def read_definition(text: str) -> tuple[bool, Endpoint | None]:
+    """Tell whether a file is ours, and what it defines.
+
+    :raises ValueError: when the file is ours and its definition cannot be read.
+    """
+    lines = text.splitlines()
+    if not lines or lines[0] != OWNERSHIP:
+        return False, None
+    for line in lines[1:]:
+        if line.startswith(_DEFINITION):
+            try:
+                stored = json.loads(line.removeprefix(_DEFINITION))
+                return True, Endpoint.from_dict(stored) if stored else None
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"its definition is damaged: {error!r}") from error
+    # The mark alone: a file prepared for the first run.
+    return True, None
+
+
+def servers_of(model: Model) -> tuple[str, ...]:
+    """Name the backends whose servers carry a model."""
+    return tuple(f"{prefix}.{model.name}" for prefix in ("rest", "grpc", "open-rest", "open-grpc"))
+
+
+def _render(endpoint: Endpoint | None, settings: dict[str, Any], description: str) -> str:
+    stored = json.dumps(endpoint.as_dict() if endpoint else None, separators=(",", ":"), sort_keys=True)
+    named = endpoint is not None and any(not _is_ip(member.address) for member in endpoint.members)
+    longest = max((model.timeout for model in endpoint.models), default=0.0) if endpoint else 0.0
+
+    def servers(model: Model, options: str) -> str:
+        assert endpoint is not None
+        lines = []
+        for member in endpoint.members:
+            address = f"[{member.address}]" if ":" in member.address else member.address
+            own = options + member.name if options.endswith("/") else options
+            words = [
+                "    server",
+                member.name,
+                f"{address}:{member.port}",
+                f"weight {traffic_weight(member)}",
+                *(["backup"] if member.state == "standby" else []),
+                *([own] if own else []),
+            ]
+            lines.append(" ".join(words))
+        host = f"    http-request set-header Host '{model.host}'\n" if model.host else ""
+        return host + "\n".join(lines)
+
+    text: str = _template().render(
+        ownership=OWNERSHIP,
+        definition=_DEFINITION + stored,
+        description=description,
+        settings=settings,
+        endpoint=endpoint,
+        named=named,
+        buffer=settings["max_body"] + _BUFFER_RESERVE,
+        hard_stop=max(30, math.ceil(2 * longest)),
+        milliseconds=lambda seconds: f"{max(1, round(seconds * 1000))}ms",
+        hexadecimal=lambda name: name.encode().hex(),
+        request_body=request_body,
+        answer_pattern=answer_pattern,
+        servers=servers,
+    )
+    return text
+
+
+@functools.cache
+def _template() -> Any:
+    # Not at the top: a module that only imports this file, such as another balancer's, does not need Jinja2.
+    import jinja2
+
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return environment.from_string(_TEMPLATE)
+
+
+def _is_ip(address: str) -> bool:
+    return ":" in address or address.replace(".", "").isdigit()

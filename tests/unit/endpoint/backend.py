@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A cluster's edge for the tests with a real HAProxy: the REST answers of half_plus_two, on 127.0.0.1.
+
+Stopped by SIGSTOP it behaves like a paused cluster: the kernel still takes connections, and nobody answers. A file
+named by the second argument holds its mood: ``right``, ``wrong``, ``500`` or ``slow SECONDS``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+
+async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer the requests of one connection."""
+    try:
+        while line := await reader.readline():
+            path = line.split()[1].decode()
+            length = 0
+            while (header := await reader.readline()) not in (b"\r\n", b""):
+                name, _, value = header.partition(b":")
+                if name.lower() == b"content-length":
+                    length = int(value)
+            body = await reader.readexactly(length)
+            mood = Path(sys.argv[2]).read_text().split()
+            if mood[0] == "slow":
+                await asyncio.sleep(float(mood[1]))
+            status = "500 Broken" if mood[0] == "500" else "200 OK"
+            answer = {"path": path, "port": int(sys.argv[1]), "bytes": length}
+            if path.endswith(":predict") and body:
+                numbers = json.loads(body)["instances"]
+                half = 3 if mood[0] == "wrong" else 2
+                answer = {"predictions": [number / half + 2 for number in numbers[:3]]}
+            text = json.dumps(answer, indent=4).encode()
+            head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nX-Port: {sys.argv[1]}\r\n"
+            writer.write(f"{head}Content-Length: {len(text)}\r\n\r\n".encode() + text)
+            await writer.drain()
+    except (ConnectionError, asyncio.IncompleteReadError):
+        pass
+    finally:
+        writer.close()
+
+
+async def main() -> None:
+    """Serve until killed."""
+    server = await asyncio.start_server(handle, "127.0.0.1", int(sys.argv[1]), limit=4 * 1024 * 1024)
+    print("ready", flush=True)
+    await server.serve_forever()
+
+
+asyncio.run(main())

@@ -1,0 +1,231 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real HAProxy in front of small backends, all on free ports of 127.0.0.1 and all ended by :meth:`Lab.close`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Result
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy_config import OWNERSHIP
+from ansible_collections.modelfleet.serving.plugins.module_utils._features import global_endpoint, global_endpoint_info
+
+GOLDEN = {"request": {"instances": [1.0, 2.0, 5.0]}, "response": {"predictions": [2.5, 3.0, 4.5]}, "tolerance": 1e-3}
+
+
+def free_ports(count: int) -> list[int]:
+    """Find ports that nobody uses at this moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for entry in sockets:
+            entry.bind(("127.0.0.1", 0))
+        return [entry.getsockname()[1] for entry in sockets]
+    finally:
+        for entry in sockets:
+            entry.close()
+
+
+class Lab:
+    """HAProxy, three backends named a, b and c, and the module in front of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port, self.master, *self.members = free_ports(5)
+        self.config = folder / "haproxy.cfg"
+        self.backends: dict[str, subprocess.Popen[str]] = {}
+        for name, port in zip("abc", self.members, strict=True):
+            self.mood(name, "right")
+            self.start(name, port)
+        self.config.write_text(
+            f"{OWNERSHIP}\ndefaults\n mode http\n timeout client 1s\nfrontend none\n bind abns@none\n"
+        )
+        self.haproxy = self.start_haproxy()
+
+    def start_haproxy(self) -> subprocess.Popen[bytes]:
+        """Start HAProxy on the configuration that is there."""
+        self.log = (self.folder / "haproxy.log").open("ab")
+        process = subprocess.Popen(
+            ["haproxy", "-W", "-db", "-S", f"127.0.0.1:{self.master}", "-f", str(self.config)],
+            stdout=self.log,
+            stderr=self.log,
+        )
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", self.master), 1).close()
+                return process
+            except OSError:
+                time.sleep(0.02)
+        process.kill()
+        raise RuntimeError((self.folder / "haproxy.log").read_text())
+
+    def start(self, name: str, port: int) -> None:
+        """Start a backend and wait until it listens."""
+        script = Path(__file__).with_name("backend.py")
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(port), str(self.folder / name)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        self.backends[name] = process
+
+    def mood(self, name: str, mood: str) -> None:
+        """Set how a backend answers."""
+        (self.folder / name).write_text(mood)
+
+    def pause(self, name: str) -> None:
+        """Stop a backend as ``docker pause`` does."""
+        self.backends[name].send_signal(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """Let it go on."""
+        self.backends[name].send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End every process that was started here."""
+        for process in [self.haproxy, *self.backends.values()]:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        for process in [self.haproxy, *self.backends.values()]:
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self.log.close()
+
+    def params(self, **changed: Any) -> dict[str, Any]:
+        """Give a task's options as Ansible would, after the argument spec."""
+        members = [
+            {"name": name, "address": "127.0.0.1", "port": port} for name, port in zip("abc", self.members, strict=True)
+        ]
+        given = {
+            "name": "models",
+            "members": members,
+            "models": [{"name": "half_plus_two", "golden": [GOLDEN]}],
+            "wait_timeout": 5,
+            **changed,
+        }
+        given["haproxy"] = {
+            "config_path": str(self.config),
+            "master": f"127.0.0.1:{self.master}",
+            "bind": f"127.0.0.1:{self.port}",
+            "stats_bind": "",
+            "check_timeout": 0.25,
+            **changed.get("haproxy", {}),
+        }
+        return complete(global_endpoint.FEATURE.arguments, given)
+
+    def run(self, check: bool = False, **changed: Any) -> Result:
+        """Run the feature behind the module global_endpoint."""
+        return global_endpoint.FEATURE.run(Call(self.params(**changed), check_mode=check))
+
+    def info(self) -> dict[str, Any]:
+        """Run the feature behind the module global_endpoint_info."""
+        arguments = global_endpoint_info.FEATURE.arguments
+        return global_endpoint_info.FEATURE.run(
+            Call(
+                complete(
+                    arguments,
+                    {"haproxy": {key: self.params()["haproxy"][key] for key in arguments["haproxy"]["options"]}},
+                )
+            )
+        ).values
+
+    def runtime(self, command: str) -> str:
+        """Do what a person would do by hand on the worker's command line."""
+        with socket.create_connection(("127.0.0.1", self.master), 2) as connection:
+            connection.sendall(f"@1 {command}; quit\n".encode())
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+    def predict(
+        self,
+        size: int = 0,
+        path: str = "/v1/models/half_plus_two:predict",
+        connection: http.client.HTTPConnection | None = None,
+    ) -> tuple[int, Any, str]:
+        """Send one prediction; give status, answer and the port of the backend that gave it.
+
+        :param connection: one to keep alive; without it, a new one.
+        """
+        own = connection or self.connect()
+        body = {**GOLDEN["request"], "padding": "x" * size} if size else GOLDEN["request"]
+        try:
+            own.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            response = own.getresponse()
+            text = response.read()
+            return response.status, json.loads(text), response.headers.get("X-Port", "")
+        finally:
+            if connection is None:
+                own.close()
+
+    def connect(self) -> http.client.HTTPConnection:
+        """Give a connection to the endpoint, opened by its first request."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+
+
+def complete(arguments: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Fill in the defaults of an argument spec, as far as these tests need it."""
+    params = {}
+    for name, spec in arguments.items():
+        value = given.get(name, spec.get("default"))
+        if value is not None and "options" in spec:
+            if spec["type"] == "list":
+                value = [complete(spec["options"], entry) for entry in value]
+            else:
+                value = complete(spec["options"], value)
+        params[name] = value
+    return params
+
+
+class Load:
+    """Requests in threads while something happens: at most so many a second, and it ends by itself.
+
+    :param rate: requests a second, all threads together.
+    :param keep: whether each thread keeps its connection for the next request.
+    """
+
+    def __init__(
+        self, lab: Lab, seconds: float, rate: float, size: int = 0, threads: int = 8, keep: bool = False
+    ) -> None:
+        self.results: list[tuple[float, float, str]] = []
+        self._end = time.monotonic() + seconds
+        self._pause = threads / rate
+        self._lab, self._size, self._keep = lab, size, keep
+        self.threads = [threading.Thread(target=self._run) for _ in range(threads)]
+        for thread in self.threads:
+            thread.start()
+
+    def _run(self) -> None:
+        connection = self._lab.connect()
+        while (start := time.monotonic()) < self._end:
+            if not self._keep:
+                connection.close()
+            try:
+                status, answer, _ = self._lab.predict(self._size, connection=connection)
+                right = answer.get("predictions") == [2.5, 3.0, 4.5]
+                outcome = ("right" if right else "wrong") if status == 200 else f"{status} {answer}"
+            except (OSError, http.client.HTTPException) as error:
+                outcome = repr(error)
+                connection.close()
+            taken = time.monotonic() - start
+            self.results.append((start, taken, outcome))
+            time.sleep(max(0.0, self._pause - taken))
+        connection.close()
+
+    def wait(self) -> list[tuple[float, float, str]]:
+        """Give (start, seconds, outcome) of each request when all are done."""
+        for thread in self.threads:
+            thread.join()
+        return self.results
+
+    def lost(self) -> list[str]:
+        """Give the outcomes of the requests that had no right answer."""
+        return [outcome for _, _, outcome in self.wait() if outcome != "right"]
