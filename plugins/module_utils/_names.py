@@ -46,17 +46,19 @@ def require_version(value: int, option: str) -> int:
 
 def require_url(value: str, option: str) -> str:
     """Check an http or https URL without credentials, query or fragment."""
+    text = str(value)
     try:
-        parts = urlsplit(value)
-        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        parts = urlsplit(text)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         fine = False
-    if not fine or parts.query or parts.fragment or parts.username or re.search(r"[\s\\{}\"'<>]", value):
+    if not fine or "@" in text or not text.isprintable() or re.search(r"[\s\\{}\"'<>?#]", text):
+        shown = "an address with credentials" if "@" in text else repr(value)
         raise InputError(
-            f"{option}: {value!r} is no usable URL.",
+            f"{option}: {shown} is no usable URL.",
             hint="Use the form http://host:port or https://host:port, without credentials or a query.",
         )
-    return value.rstrip("/")
+    return text.rstrip("/")
 
 
 def require_unique(values: list[str], option: str) -> None:
@@ -78,7 +80,7 @@ def kubernetes_name(model: str) -> str:
 
 
 def _require(pattern: re.Pattern[str], value: str, option: str, wanted: str) -> str:
-    # fullmatch: with match and '$', a trailing newline would pass.
-    if not pattern.fullmatch(value):
+    # fullmatch: with match and '$', a trailing newline would pass. Ansible lets an explicit null pass for any type.
+    if not isinstance(value, str) or not pattern.fullmatch(value):
         raise InputError(f"{option}: {value!r} is no valid name.", hint=f"Use {wanted}.")
     return value

@@ -78,7 +78,7 @@ def apply(session: Session, bundle: Bundle, *, check: bool = False, force: bool 
     """
     parent = _parent(bundle)
     part_of = parent["metadata"]["labels"]["applyset.kubernetes.io/id"]
-    members = [_labelled(manifest, part_of) for manifest in bundle.objects]
+    members = [_labelled(_readable(manifest), part_of) for manifest in bundle.objects]
     live_parent = session.get(Ref.of(parent))
     annotations = (live_parent or {}).get("metadata", {}).get("annotations", {})
     before_kinds = set(filter(None, annotations.get(_KINDS_ANNOTATION, "").split(",")))
@@ -100,8 +100,9 @@ def apply(session: Session, bundle: Bundle, *, check: bool = False, force: bool 
         done, errors = _parallel(work, in_wave)
         changes += done
         if errors:
-            applied = {change.ref for change in changes}
-            raise _with_progress(errors[0], changes, [r for m in members if (r := Ref.of(m)) not in applied])
+            visible = [change for change in changes if change.ref != Ref.of(parent)]
+            applied = {change.ref for change in visible}
+            raise _with_progress(errors[0], visible, [r for m in members if (r := Ref.of(m)) not in applied])
 
     keep = {Ref.of(manifest) for manifest in members}
     changes += _delete_members(session, bundle.namespace, part_of, before_kinds, keep, check=check)
@@ -163,10 +164,10 @@ def _hide(secret: Json | None, other: Json | None, when: str) -> Json | None:
     if secret is None:
         return None
     hidden = dict(secret)
-    for part in {"data", "stringData"} & secret.keys():
-        others = (other or {}).get(part, {})
-        hidden[part] = {
-            key: "hidden" if others.get(key) == value else f"hidden, {when}" for key, value in secret[part].items()
+    if "data" in secret:
+        others = (other or {}).get("data", {})
+        hidden["data"] = {
+            key: "hidden" if others.get(key) == value else f"hidden, {when}" for key, value in secret["data"].items()
         }
     return hidden
 
@@ -290,6 +291,15 @@ def _with_kinds(parent: Json, kinds: set[str]) -> Json:
 def _labelled(manifest: Json, part_of: str) -> Json:
     metadata = manifest["metadata"]
     return {**manifest, "metadata": {**metadata, "labels": {**metadata.get("labels", {}), _PART_OF: part_of}}}
+
+
+def _readable(manifest: Json) -> Json:
+    """Write a Secret as the server will: it never gives ``stringData`` back, so a change of it would go unseen."""
+    if "stringData" not in manifest:
+        return manifest
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in manifest["stringData"].items()}
+    rest = {key: value for key, value in manifest.items() if key != "stringData"}
+    return {**rest, "data": {**manifest.get("data", {}), **encoded}}
 
 
 def _group_kind(ref: Ref) -> str:

@@ -95,9 +95,8 @@ class Session:
         self, api_version: str, kind: str, namespace: str | None = None, *, labels: Mapping[str, str] | None = None
     ) -> tuple[list[Json], str]:
         """List the objects of a kind, with the resource version from which a watch continues."""
-        path = self.path(Ref(api_version, kind, "", namespace))
         try:
-            answer = self.request("GET", path, query=_selected(labels))
+            answer = self.request("GET", self.path(Ref(api_version, kind, "", namespace)), query=_selected(labels))
         except ApiError as error:
             if error.status == 404:
                 return [], ""
@@ -130,6 +129,8 @@ class Session:
         path = self.path(Ref(api_version, kind, "", namespace))
         response = self._send("GET", path, query=query, stream=True, read_timeout=seconds + 5)
         try:
+            if response.status >= 400:
+                raise _api_error(self.name, "watch", path, response.status, response.read())
             rest = b""
             for chunk in response.stream(None, decode_content=True):
                 *lines, rest = (rest + chunk).split(b"\n")
@@ -204,12 +205,7 @@ class Session:
         if known:
             return known
         if api_version not in self._discovered:
-            answer = self.request("GET", f"/apis/{api_version}")
-            self._discovered[api_version] = {
-                entry["kind"]: Resource(entry["name"], entry["namespaced"])
-                for entry in answer["resources"]
-                if "/" not in entry["name"]
-            }
+            self._discovered[api_version] = self._discover(api_version)
         try:
             return self._discovered[api_version][kind]
         except KeyError:
@@ -219,6 +215,19 @@ class Session:
                 reason="NotFound",
                 hint="Install the CRD that brings it.",
             ) from None
+
+    def _discover(self, api_version: str) -> dict[str, Resource]:
+        try:
+            answer = self.request("GET", f"/apis/{api_version}")
+        except ApiError as error:
+            if error.status == 404:
+                return {}
+            raise
+        return {
+            entry["kind"]: Resource(entry["name"], entry["namespaced"])
+            for entry in answer["resources"]
+            if "/" not in entry["name"]
+        }
 
     def api_version(self, group: str, kind: str) -> str | None:
         """Find the version by which to speak of a kind; None where the server does not know the group."""

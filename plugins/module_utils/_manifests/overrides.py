@@ -43,7 +43,11 @@ def override(objects: list[Json], patches: dict[str, Json]) -> tuple[Json, ...]:
             f"overrides: there is no {', '.join(unknown)} to override.", hint=f"Use one of {', '.join(sorted(kinds))}."
         )
     for kind, patch in patches.items():
-        if {"apiVersion", "kind"} & patch.keys() or {"name", "namespace"} & patch.get("metadata", {}).keys():
+        if not isinstance(patch, dict):
+            raise InputError(f"overrides: {kind} is no map.", hint="Give a partial manifest, such as {spec: {…}}.")
+        metadata = patch.get("metadata", {})
+        identity = {"apiVersion", "kind", "$patch"} & patch.keys()
+        if identity or not isinstance(metadata, dict) or {"name", "namespace", "$patch"} & metadata.keys():
             raise InputError(
                 f"overrides: the identity of the {kind} can't be changed.", hint="Change its other fields."
             )
@@ -55,21 +59,30 @@ def _merge_map(original: Json, patch: Json) -> Json:
         return {key: value for key, value in patch.items() if key != "$patch"}
     merged = dict(original)
     for key, value in patch.items():
+        known = merged.get(key)
         if value is None or (isinstance(value, dict) and value.get("$patch") == "delete"):
             merged.pop(key, None)
-        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = _merge_map(merged[key], value)
-        elif isinstance(value, list) and isinstance(merged.get(key), list) and key in _MERGE_KEYS:
-            merged[key] = _merge_list(merged[key], value, _MERGE_KEYS[key])
+        elif isinstance(value, dict):
+            merged[key] = _merge_map(known if isinstance(known, dict) else {}, value)
+        elif isinstance(value, list) and isinstance(known, list) and key in _MERGE_KEYS:
+            merged[key] = _merge_list(known, value, key)
         else:
             merged[key] = value
     return merged
 
 
-def _merge_list(original: list[Json], patch: list[Json], keys: tuple[str, ...]) -> list[Json]:
-    def identity(item: Json) -> Any:
-        return next((item[key] for key in keys if key in item), None)
+def _merge_list(original: list[Json], patch: list[Json], name: str) -> list[Json]:
+    def identity(item: Any) -> Any:
+        for key in _MERGE_KEYS[name]:
+            if isinstance(item, dict) and key in item:
+                return item[key]
+        raise InputError(
+            f"overrides: an item of {name} does not say which one it is.",
+            hint=f"Give its {' or '.join(_MERGE_KEYS[name])}.",
+        )
 
+    if {"$patch": "replace"} in patch:
+        return [item for item in patch if item != {"$patch": "replace"}]
     merged = list(original)
     for item in patch:
         position = next((i for i, known in enumerate(merged) if identity(known) == identity(item)), None)
@@ -77,7 +90,7 @@ def _merge_list(original: list[Json], patch: list[Json], keys: tuple[str, ...]) 
             if position is not None:
                 del merged[position]
         elif position is None:
-            merged.append(item)
+            merged.append(_merge_map({}, item))
         else:
             merged[position] = _merge_map(merged[position], item)
     return merged

@@ -1,0 +1,145 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real etcd and kube-apiserver on loopback, without a kubelet: what server-side apply is, only it can say."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+_TOKEN = "unit-test-token"
+_ADDRESS = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Kubernetes:
+    """How to reach the server as its administrator."""
+
+    url: str
+    token: str
+    ca: Path
+
+    @property
+    def connection(self) -> dict[str, str]:
+        """The connection arguments of a module."""
+        return {"host": self.url, "api_key": self.token, "ca_cert": str(self.ca)}
+
+
+def find_binaries() -> tuple[Path, Path] | None:
+    """Find etcd and kube-apiserver, or the one binary that the local fleet builds for both."""
+    etcd, server = shutil.which("etcd"), shutil.which("kube-apiserver")
+    if etcd and server:
+        return Path(etcd), Path(server)
+    home = Path(os.environ.get("MODELFLEET_HOME") or Path.home() / ".cache" / "modelfleet")
+    built = sorted(home.glob("bin/*/kubernetes"), key=lambda path: path.stat().st_mtime)
+    return (built[-1], built[-1]) if built else None
+
+
+def start(folder: Path) -> None:
+    """Start both unless another test worker has; does not wait for them."""
+    binaries = find_binaries()
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if binaries is None or (folder / "started.json").exists():
+            return
+        etcd_port, server_port = _free_port(), _free_port()
+        peer = f"http://{_ADDRESS}:{_free_port()}"
+        key = rsa.generate_private_key(65537, 2048)
+        (folder / "service-account.key").write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        (folder / "tokens.csv").write_text(f"{_TOKEN},admin,admin,system:masters\n")
+        etcd_url = f"http://{_ADDRESS}:{etcd_port}"
+        etcd = [
+            f"--data-dir={folder}/etcd-data",
+            f"--listen-client-urls={etcd_url}",
+            f"--advertise-client-urls={etcd_url}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--unsafe-no-fsync",
+            "--log-level=error",
+        ]
+        server = [
+            f"--etcd-servers={etcd_url}",
+            f"--cert-dir={folder}",
+            f"--bind-address={_ADDRESS}",
+            f"--advertise-address={_ADDRESS}",
+            f"--secure-port={server_port}",
+            "--service-account-issuer=https://localhost",
+            f"--service-account-key-file={folder}/service-account.key",
+            f"--service-account-signing-key-file={folder}/service-account.key",
+            f"--token-auth-file={folder}/tokens.csv",
+            "--authorization-mode=RBAC",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            # Without controllers nobody makes the tokens that this plugin waits for.
+            "--disable-admission-plugins=ServiceAccount",
+            "--endpoint-reconciler-type=none",
+            "--enable-priority-and-fairness=false",
+        ]
+        processes = [
+            _start(binaries[0], "etcd", etcd, folder),
+            _start(binaries[1], "kube-apiserver", server, folder),
+        ]
+        (folder / "started.json").write_text(
+            json.dumps({"url": f"https://{_ADDRESS}:{server_port}", "processes": [one.pid for one in processes]})
+        )
+
+
+def wait_ready(folder: Path, seconds: float = 60) -> Kubernetes | None:
+    """Wait until the server answers; None where there is no binary."""
+    start(folder)
+    if not (folder / "started.json").exists():
+        return None
+    import ssl
+    from urllib.error import URLError
+    from urllib.request import Request, urlopen
+
+    url = json.loads((folder / "started.json").read_text())["url"]
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            context = ssl.create_default_context(cafile=folder / "apiserver.crt")
+            # The default namespace comes last, after roles and priorities.
+            request = Request(f"{url}/api/v1/namespaces/default", headers={"Authorization": f"Bearer {_TOKEN}"})
+            urlopen(request, context=context, timeout=5).close()
+            return Kubernetes(url, _TOKEN, folder / "apiserver.crt")
+        except (URLError, OSError) as error:
+            if time.monotonic() > end:
+                log = (folder / "kube-apiserver.log").read_text()[-2000:]
+                raise RuntimeError(f"kube-apiserver did not start in {seconds:g} s: {error}\n{log}") from error
+            time.sleep(0.1)
+
+
+def stop(folder: Path) -> None:
+    """Stop both, if they were started."""
+    if (folder / "started.json").exists():
+        for process in reversed(json.loads((folder / "started.json").read_text())["processes"]):
+            os.kill(process, signal.SIGKILL)
+
+
+def _start(binary: Path, name: str, arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    link = folder / name
+    if not link.exists():
+        link.symlink_to(binary)
+    with open(folder / f"{name}.log", "wb") as log:
+        return subprocess.Popen([link, *arguments], stdout=log, stderr=log, start_new_session=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_ADDRESS, 0))
+        return int(probe.getsockname()[1])
