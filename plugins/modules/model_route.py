@@ -10,9 +10,9 @@ DOCUMENTATION = r"""
 module: model_route
 short_description: Manage the way to a model from a cluster's edge
 description:
-  - Opens REST, and gRPC if asked, to one model by an Ingress or by routes of the Gateway API.
+  - Opens REST, and gRPC if asked, to one model by an Ingress or by an HTTPRoute of the Gateway API.
   - REST requests are told apart by the model's name in their path, on one host or on a host a model.
-  - Waits until the gateway has accepted the routes. An Ingress has no such status; use M(modelfleet.serving.model_probe) for it.
+  - Waits until the gateway has accepted the route. An Ingress has no such status; use M(modelfleet.serving.model_probe) for it.
 version_added: 0.1.0
 author:
   - The modelfleet maintainers (@modelfleet)
@@ -77,7 +77,7 @@ options:
     type: dict
     default: {}
   wait:
-    description: Whether to wait until the gateway has accepted the routes.
+    description: Whether to wait until the gateway has accepted the route.
     type: bool
     default: true
   wait_timeout:

@@ -18,6 +18,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.argume
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, Kind, wait_until
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import WaitError
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route import (
     RouteSpec,
@@ -70,13 +71,16 @@ def _wait_accepted(session: Session, spec: RouteSpec, deadline: Deadline) -> Non
     kinds = [Kind(ref.api_version, ref.kind, spec.namespace, labels) for ref in routes]
 
     def judge(objects: dict[Ref, Json]) -> str:
-        return next((text for ref in routes if (text := _not_accepted(ref, objects.get(ref)))), "")
+        return next((text for ref in routes if (text := _not_accepted(session, ref, objects.get(ref)))), "")
 
     wait_until(session, kinds, judge, deadline)
 
 
-def _not_accepted(ref: Ref, live: Json | None) -> str:
-    """Say why a route is not in force; ``""`` when its Gateway has accepted this generation of it."""
+def _not_accepted(session: Session, ref: Ref, live: Json | None) -> str:
+    """Say why a route is not in force; ``""`` when its Gateway has accepted this generation of it.
+
+    :raises WaitError: when the Gateway has refused it.
+    """
     if live is None:
         return f"{ref} does not exist yet"
     parents = live.get("status", {}).get("parents", [])
@@ -84,8 +88,15 @@ def _not_accepted(ref: Ref, live: Json | None) -> str:
         for condition in parent["conditions"]:
             if condition.get("observedGeneration", 0) < live["metadata"]["generation"]:
                 return f"the gateway has not seen the last change of {ref}"
-            if condition["type"] in ("Accepted", "ResolvedRefs") and condition["status"] != "True":
-                return f"the gateway did not accept {ref}: {condition['reason']}: {condition.get('message', '')}"
+            words = f"{condition['reason']}: {condition.get('message', '')}".rstrip(": ")
+            if condition["type"] == "Accepted" and condition["status"] == "False":
+                raise WaitError(
+                    f"cluster {session.name}: the gateway refused {ref}: {words}.",
+                    hint="Check the gateway's listeners, and which namespaces and routes they allow.",
+                )
+            # The Service may only just have been made.
+            if condition["type"] == "ResolvedRefs" and condition["status"] != "True":
+                return f"the gateway can't find what {ref} leads to: {words}"
     return "" if parents else f"no gateway has answered for {ref}: check gateway.name and gateway.namespace"
 
 

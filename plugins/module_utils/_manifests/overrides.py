@@ -85,7 +85,8 @@ def _merge_list(original: list[Json], patch: list[Json], name: str) -> list[Json
         return [item for item in patch if item != {"$patch": "replace"}]
     merged = list(original)
     for item in patch:
-        position = next((i for i, known in enumerate(merged) if identity(known) == identity(item)), None)
+        wanted = identity(item)
+        position = next((i for i, known in enumerate(merged) if identity(known) == wanted), None)
         if item.get("$patch") == "delete":
             if position is not None:
                 del merged[position]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way to a model from the cluster's edge: Ingress, or the Gateway API's HTTPRoute and GRPCRoute. Pure."""
+"""The way to a model from the cluster's edge: Ingress, or the Gateway API's HTTPRoute. Pure."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class RouteSpec:
 
 def route(spec: RouteSpec) -> tuple[Json, ...]:
     """Give the objects of a route."""
-    objects = _gateway_routes(spec) if spec.kind == "gateway" else _ingresses(spec)
+    objects = _http_route(spec) if spec.kind == "gateway" else _ingresses(spec)
     return override(objects, spec.overrides)
 
 
@@ -68,39 +68,28 @@ def _metadata(spec: RouteSpec, suffix: str = "") -> Json:
     return own
 
 
-def _gateway_routes(spec: RouteSpec) -> list[Json]:
+def _http_route(spec: RouteSpec) -> list[Json]:
     namespace, name = spec.gateway
-    common: Json = {"parentRefs": [{"namespace": namespace, "name": name}]}
-    if spec.host:
-        common["hostnames"] = [spec.host]
     path = f"/v1/models/{spec.model}"
     matches = [{"path": {"type": "PathPrefix", "value": path}}]
     matches += [{"path": {"type": "Exact", "value": f"{path}:{verb}"}} for verb in _VERBS]
-    objects = [
+    rules = [{"matches": matches, "backendRefs": [{"name": spec.server, "port": REST_PORT}]}]
+    if spec.grpc:
+        # No GRPCRoute: on one listener and host, the Gateway API lets an HTTPRoute shut it out (HostnameConflict). To a
+        # gateway, gRPC is HTTP/2, and the Service's appProtocol says that its pods speak that.
+        calls = [{"path": {"type": "PathPrefix", "value": f"/{service}"}} for service in _GRPC_SERVICES]
+        rules.append({"matches": calls, "backendRefs": [{"name": spec.server, "port": GRPC_PORT}]})
+    body: Json = {"parentRefs": [{"namespace": namespace, "name": name}], "rules": rules}
+    if spec.host:
+        body["hostnames"] = [spec.host]
+    return [
         {
             "apiVersion": "gateway.networking.k8s.io/v1",
             "kind": "HTTPRoute",
             "metadata": _metadata(spec),
-            "spec": {
-                **common,
-                "rules": [{"matches": matches, "backendRefs": [{"name": spec.server, "port": REST_PORT}]}],
-            },
+            "spec": body,
         }
     ]
-    if spec.grpc:
-        calls = [{"method": {"type": "Exact", "service": service}} for service in _GRPC_SERVICES]
-        objects.append(
-            {
-                "apiVersion": "gateway.networking.k8s.io/v1",
-                "kind": "GRPCRoute",
-                "metadata": _metadata(spec),
-                "spec": {
-                    **common,
-                    "rules": [{"matches": calls, "backendRefs": [{"name": spec.server, "port": GRPC_PORT}]}],
-                },
-            }
-        )
-    return objects
 
 
 def _ingresses(spec: RouteSpec) -> list[Json]:
