@@ -158,7 +158,7 @@ def test_what_stands_twice_is_named() -> None:
 
 
 @given(st.from_regex(re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII), fullmatch=True))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_model_name_becomes_part_of_an_object_name(model: str) -> None:
     name = kubernetes_name(require_model(model, "model"))
     assert len(name) <= 40

@@ -58,7 +58,7 @@ def tree_digest(files: dict[str, str]) -> str:
 def parse_listing(listing: bytes) -> dict[str, str]:
     """Read what ``find . -type f … | xargs -0 sha256sum`` printed: path to sha256."""
     files = {}
-    for line in listing.decode().splitlines():
+    for line in listing.decode(errors="replace").split("\n")[:-1]:
         digest, _, path = line.partition("  ")
         files[path.removeprefix("./")] = digest
     return files

@@ -52,7 +52,8 @@ def publish(shell: Shell, artefact: Artefact, root: str) -> None:
         shell(_UNPACK, staging, stdin=archive(artefact, left))
     arrived = parse_listing(shell(_LIST, staging))
     if arrived != artefact.files:
-        wrong = sorted(path for path in artefact.files if arrived.get(path) != artefact.files[path])
+        paths = artefact.files.keys() | arrived.keys()
+        wrong = sorted(path for path in paths if arrived.get(path) != artefact.files.get(path))
         raise ServingError(
             f"{artefact}: what arrived in the store differs from the source: {', '.join(wrong)}.",
             hint="Nothing was published; run again to send these files anew.",

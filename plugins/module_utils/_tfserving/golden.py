@@ -47,14 +47,14 @@ class Golden:
         return _mismatch(self.response, answer, self.tolerance, "")
 
 
-def goldens(models: Iterable[dict[str, Any]]) -> list[Golden]:
+def goldens(models: Iterable[dict[str, Any]] | None) -> list[Golden]:
     """Read the ``models`` option (see :data:`GOLDEN_OPTIONS`).
 
     :raises InputError: for bad or repeated names, and for a model without a golden request.
     """
     found = []
     names = []
-    for entry in models:
+    for entry in models or ():
         names.append(require_model(entry["name"], "models.name"))
         if not entry["golden"]:
             raise InputError(f"models: {entry['name']} has no golden request.", hint="Give at least one.")
@@ -68,11 +68,19 @@ def goldens(models: Iterable[dict[str, Any]]) -> list[Golden]:
     return found
 
 
+def _close(expected: float, found: float, tolerance: float) -> bool:
+    try:
+        return math.isclose(expected, found, rel_tol=tolerance, abs_tol=tolerance)
+    except OverflowError:  # JSON has integers beyond any float
+        return expected == found
+
+
 def _mismatch(expected: Any, found: Any, tolerance: float, where: str) -> str:
     place = where or "the answer"
     # bool is a number to Python, and not to JSON.
-    if isinstance(expected, bool) or isinstance(found, bool) or expected is None or isinstance(expected, str):
-        return "" if expected == found else f"{place} is {found!r}, not {expected!r}"
+    if isinstance(expected, bool) != isinstance(found, bool) or isinstance(expected, (bool, str, type(None))):
+        same = isinstance(expected, bool) == isinstance(found, bool) and expected == found
+        return "" if same else f"{place} is {found!r}, not {expected!r}"
     if isinstance(expected, dict):
         if not isinstance(found, dict) or expected.keys() != found.keys():
             keys = sorted(found) if isinstance(found, dict) else found
@@ -82,7 +90,7 @@ def _mismatch(expected: Any, found: Any, tolerance: float, where: str) -> str:
         if not isinstance(found, list) or len(expected) != len(found):
             return f"{place} has {len(found) if isinstance(found, list) else found!r} items, not {len(expected)}"
         pairs = [(number, *pair) for number, pair in enumerate(zip(expected, found, strict=True))]
-    elif not isinstance(found, (int, float)) or not math.isclose(expected, found, rel_tol=tolerance, abs_tol=tolerance):
+    elif not isinstance(found, (int, float)) or not _close(expected, found, tolerance):
         return f"{place} is {found!r}, not {expected!r}"
     else:
         return ""

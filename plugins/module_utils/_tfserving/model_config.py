@@ -34,28 +34,29 @@ class ServedModel:
     labels: dict[str, int] = field(default_factory=dict)
 
 
-def served_models(params: Iterable[dict[str, Any]]) -> tuple[ServedModel, ...]:
+def served_models(params: Iterable[dict[str, Any]] | None) -> tuple[ServedModel, ...]:
     """Read the ``models`` option.
 
     :raises InputError: for bad or repeated names and versions, and for a label of a version that is not served.
     """
     models = []
-    for entry in params:
+    for entry in params or ():
         name = require_model(entry["name"], "models.name")
         versions = tuple(sorted(require_version(version, f"models: {name}") for version in entry["versions"]))
         if not versions:
             raise InputError(f"models: {name} has no version to serve.", hint="List one or more in versions.")
         require_unique([str(version) for version in versions], f"models: {name}: versions")
-        labels = {
-            require_version_label(label, f"models: {name}: labels"): int(version)
-            for label, version in (entry.get("labels") or {}).items()
-        }
-        for label, version in labels.items():
-            if version not in versions:
+        # The values of a dict come as the user wrote them: 1 or "1".
+        served = {str(version): version for version in versions}
+        labels = {}
+        for label, version in (entry.get("labels") or {}).items():
+            require_version_label(label, f"models: {name}: labels")
+            if str(version) not in served:
                 raise InputError(
                     f"models: {name}: the label {label!r} is for version {version}, which is not served.",
-                    hint=f"Use one of {', '.join(map(str, versions))}.",
+                    hint=f"Use one of {', '.join(served)}.",
                 )
+            labels[label] = served[str(version)]
         models.append(ServedModel(name, versions, labels))
     if not models:
         raise InputError("models is empty.", hint="Name one model or more; use state: absent to remove the server.")

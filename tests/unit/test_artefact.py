@@ -1,0 +1,204 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from _models import saved_model
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.artefact import (
+    DIGEST,
+    archive,
+    parse_listing,
+    read_artefact,
+    tree_digest,
+)
+
+# What the documentation of model_store gives users to compute a digest themselves.
+PIPELINE = "find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum"
+
+
+def test_the_digest_is_what_standard_tools_print(tmp_path: Path) -> None:
+    folder = saved_model(tmp_path / "m", 1)
+    # Names whose order differs between locales, and between a path and its parts.
+    for name in (
+        "Z.txt",
+        "a.txt",
+        "ä.txt",
+        "variables.x",
+        "assets/a b.txt",
+        "assets/a'b.txt",
+        "assets.extra/x",
+        "empty",
+    ):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name if name != "empty" else "")
+    printed = subprocess.run(["sh", "-c", PIPELINE], cwd=folder, capture_output=True, check=True, text=True).stdout
+    digest = read_artefact("m", 1, str(tmp_path / "m")).digest
+    assert digest == f"sha256:{printed.split()[0]}"
+    assert DIGEST.fullmatch(digest)
+
+
+def test_the_digest_tells_names_and_contents_apart(tmp_path: Path) -> None:
+    folder = saved_model(tmp_path / "m", 1)
+    digests = {read_artefact("m", 1, str(tmp_path / "m")).digest}
+    (folder / "assets").mkdir()
+    for name, text in (("a", "1"), ("a", "2"), ("b", "2")):
+        for old in (folder / "assets").iterdir():
+            old.unlink()
+        (folder / "assets" / name).write_text(text)
+        digests.add(read_artefact("m", 1, str(tmp_path / "m")).digest)
+    assert len(digests) == 4
+
+
+def test_an_artefact_knows_its_files(tmp_path: Path) -> None:
+    folder = saved_model(tmp_path / "m", 7)
+    artefact = read_artefact("m", 7, str(tmp_path / "m"))
+    assert str(artefact) == "m version 7"
+    assert set(artefact.files) == {
+        "saved_model.pb",
+        "variables/variables.index",
+        "variables/variables.data-00000-of-00002",
+        "variables/variables.data-00001-of-00002",
+    }
+    assert artefact.size == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_real_tar_unpacks_the_archive(tmp_path: Path) -> None:
+    folder = saved_model(tmp_path / "m", 1)
+    (folder / "assets").mkdir()
+    (folder / "assets" / ("long" * 60)).write_bytes(os.urandom(3 * 1024 * 1024 + 17))
+    (folder / "empty").touch()
+    artefact = read_artefact("m", 1, str(tmp_path / "m"))
+    target = tmp_path / "out"
+    target.mkdir()
+    subprocess.run(
+        ["tar", "-x", "-f", "-", "-C", target], input=b"".join(archive(artefact, artefact.files)), check=True
+    )
+    assert subprocess.run(["diff", "-r", folder, target], check=False).returncode == 0
+    assert {path.stat().st_mode & 0o777 for path in target.rglob("*") if path.is_file()} <= {0o644, 0o640, 0o600}
+
+
+def test_an_archive_holds_only_what_was_asked_for(tmp_path: Path) -> None:
+    saved_model(tmp_path / "m", 1)
+    artefact = read_artefact("m", 1, str(tmp_path / "m"))
+    with tarfile.open(fileobj=io.BytesIO(b"".join(archive(artefact, ["saved_model.pb"])))) as tar:
+        assert [(member.name, member.isreg(), member.uid) for member in tar] == [("saved_model.pb", True, 0)]
+
+
+def test_a_listing_is_read_back() -> None:
+    digest = "0" * 64
+    assert parse_listing(b"") == {}
+    assert parse_listing(f"{digest}  ./a b/c\u2028d\n{digest}  ./e\n".encode()) == {"a b/c\u2028d": digest, "e": digest}
+    assert tree_digest({}) != tree_digest({"a": digest})
+
+
+def _link_file(folder: Path) -> None:
+    (folder / "passwd").symlink_to("/etc/passwd")
+
+
+def _link_folder(folder: Path) -> None:
+    (folder / "assets").symlink_to("/etc")
+
+
+def _link_dangling(folder: Path) -> None:
+    (folder / "assets").symlink_to("nowhere")
+
+
+def _fifo(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+
+
+def _device(folder: Path) -> None:
+    try:
+        os.mknod(folder / "device", 0o600 | 0o020000, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root makes devices")
+
+
+def _newline(folder: Path) -> None:
+    (folder / "a\nb").touch()
+
+
+def _backslash(folder: Path) -> None:
+    (folder / "a\\b").touch()
+
+
+def _not_unicode(folder: Path) -> None:
+    (Path(os.fsdecode(os.fsencode(folder) + b"/\xff"))).touch()
+
+
+def _no_graph(folder: Path) -> None:
+    (folder / "saved_model.pb").unlink()
+
+
+def _no_variables(folder: Path) -> None:
+    shutil.rmtree(folder / "variables")
+
+
+def _no_index(folder: Path) -> None:
+    (folder / "variables" / "variables.index").unlink()
+
+
+def _no_shard(folder: Path) -> None:
+    (folder / "variables" / "variables.data-00001-of-00002").unlink()
+
+
+def _only_index(folder: Path) -> None:
+    for shard in (folder / "variables").glob("*.data-*"):
+        shard.unlink()
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_link_file, "passwd is neither a file nor a folder. Links and devices are not copied"),
+        (_link_folder, "assets is neither a file nor a folder"),
+        (_link_dangling, "assets is neither a file nor a folder"),
+        (_fifo, "pipe is neither a file nor a folder"),
+        (_device, "device is neither a file nor a folder"),
+        (_newline, r"the file name 'a\nb' can't be used. Rename it."),
+        (_backslash, r"the file name 'a\\b' can't be used. Rename it."),
+        (_not_unicode, "can't be used. Rename it."),
+        (_no_graph, "is no SavedModel: saved_model.pb is missing. Export it"),
+        (_empty, "is no SavedModel: saved_model.pb is missing. Export it"),
+        (
+            _no_variables,
+            "is an incomplete SavedModel: its variables are missing or incomplete. Copy or",
+        ),
+        (_no_index, "is an incomplete SavedModel"),
+        (_no_shard, "is an incomplete SavedModel"),
+        (_only_index, "is an incomplete SavedModel"),
+        (shutil.rmtree, "there is no folder"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_no_whole_plain_saved_model_is_refused(
+    tmp_path: Path, spoil: Callable[[Path], None], words: str
+) -> None:
+    spoil(saved_model(tmp_path / "m", 1))
+    with pytest.raises(InputError) as caught:
+        read_artefact("m", 1, str(tmp_path / "m"))
+    assert str(caught.value).startswith("m version 1: ")
+    assert words in str(caught.value)
+
+
+def test_a_model_without_variables_is_whole(tmp_path: Path) -> None:
+    folder = saved_model(tmp_path / "m", 1)
+    shutil.rmtree(folder / "variables")
+    (folder / "saved_model.pb").write_bytes(b"a graph of constants")
+    assert set(read_artefact("m", 1, str(tmp_path / "m")).files) == {"saved_model.pb"}

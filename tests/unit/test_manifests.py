@@ -1,0 +1,236 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The manifests against Kubernetes' own schemas, against Pod Security's restricted level, and against each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref, wave
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.namespace import NamespaceSpec, namespace
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route import RouteSpec, route
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import (
+    ServerSpec,
+    server,
+    server_selector,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import StoreSpec, loader, store
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import ServedModel
+
+Json = dict[str, Any]
+
+MODELS = (ServedModel("half_plus_two", (1, 2), {"stable": 1}), ServedModel("iris", (1,)))
+SERVER = ServerSpec("serving", "team", "tensorflow/serving:2.19.1", MODELS, "models")
+STORE = StoreSpec("models", "team", "10Gi", "busybox:1.37.0")
+BUNDLES: dict[str, tuple[Json, ...]] = {
+    "namespace": namespace(NamespaceSpec("team")),
+    "namespace with limits": namespace(
+        NamespaceSpec(
+            "team",
+            labels={"team": "vision"},
+            annotations={"owner": "someone"},
+            quota={"pods": "20", "requests.cpu": "8"},
+            default_requests={"cpu": "100m", "memory": "128Mi"},
+        )
+    ),
+    "namespace that was there": namespace(NamespaceSpec("team", isolate=False, created=False)),
+    "store": store(STORE),
+    "store of a class": store(
+        StoreSpec("models", "team", "1Ti", "busybox", access_modes=("ReadWriteMany",), storage_class="fast")
+    ),
+    "loader": (loader(STORE, seconds=600),),
+    "server": server(SERVER),
+    "server alone": server(
+        ServerSpec(
+            "serving",
+            "team",
+            "tensorflow/serving@sha256:" + "0" * 64,
+            MODELS,
+            "models",
+            replicas=1,
+            resources={"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"memory": "2Gi"}},
+            arguments=("--enable_batching=true",),
+        )
+    ),
+    "ingress": route(RouteSpec("half_plus_two", "serving", "team", "ingress", host="models.example.org")),
+    "ingress of a class": route(
+        RouteSpec("iris", "serving", "team", "ingress", grpc=False, ingress_class="nginx", annotations={"a/b": "c"})
+    ),
+    "gateway": route(RouteSpec("iris", "serving", "team", "gateway", host="a.example.org", gateway=("edge", "main"))),
+}
+# The Gateway API is a CRD, so not in Kubernetes' schemas: molecule applies its routes to a real gateway.
+BUILT_IN = [
+    pytest.param(manifest, id=f"{name}: {manifest['kind']} {number}")
+    for name, bundle in BUNDLES.items()
+    for number, manifest in enumerate(bundle)
+    if not manifest["apiVersion"].startswith("gateway.")
+]
+
+
+@pytest.mark.parametrize("manifest", BUILT_IN)
+@pytest.mark.parametrize("version", ["1.30", "1.36"])
+def test_kubernetes_accepts_it(manifest: Json, version: str) -> None:
+    kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_the_schemas_would_notice() -> None:
+    """The validator itself works: a wrong field and a wrong type are found."""
+    (claim,) = store(STORE)
+    for wrong in ({"sizes": "10Gi"}, {"accessModes": "ReadWriteOnce"}):
+        with pytest.raises(kubernetes_validate.ValidationError):
+            kubernetes_validate.validate({**claim, "spec": {**claim["spec"], **wrong}}, "1.30", strict=True)
+
+
+def pod_specs() -> Iterator[Any]:
+    for name, bundle in BUNDLES.items():
+        for manifest in bundle:
+            if manifest["kind"] in ("Pod", "Deployment"):
+                spec = manifest["spec"] if manifest["kind"] == "Pod" else manifest["spec"]["template"]["spec"]
+                yield pytest.param(spec, id=name)
+
+
+@pytest.mark.parametrize("spec", pod_specs())
+def test_pods_meet_the_restricted_level(spec: Json) -> None:
+    """Each control of https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted."""
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+    allowed = {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+    for volume in spec["volumes"]:
+        assert volume.keys() - {"name"} <= allowed
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] > 0
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not spec["securityContext"].keys() & {"sysctls", "seLinuxOptions", "windowsOptions"}
+    for container in spec["containers"]:
+        own = container["securityContext"]
+        assert own["allowPrivilegeEscalation"] is False
+        assert own["capabilities"] == {"drop": ["ALL"]}
+        assert not own.keys() & {"privileged", "procMount", "runAsUser", "runAsNonRoot", "seccompProfile"}
+        assert not any("hostPort" in port for port in container.get("ports", []))
+    # Ours, beyond the standard: nothing to write to but volumes, and no token to steal.
+    assert spec["automountServiceAccountToken"] is False
+    assert all(container["securityContext"]["readOnlyRootFilesystem"] for container in spec["containers"])
+
+
+@pytest.mark.parametrize("bundle", BUNDLES.values(), ids=BUNDLES.keys())
+def test_objects_of_a_bundle_are_distinct_and_labelled(bundle: tuple[Json, ...]) -> None:
+    refs = [Ref.of(manifest) for manifest in bundle]
+    assert len(set(refs)) == len(refs)
+    for manifest in bundle:
+        assert manifest["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "modelfleet"
+        assert manifest["metadata"].get("namespace") == (None if manifest["kind"] == "Namespace" else "team")
+        for value in manifest["metadata"]["labels"].values():
+            assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", value)
+
+
+def by_kind(bundle: tuple[Json, ...]) -> dict[str, Json]:
+    return {manifest["kind"]: manifest for manifest in bundle}
+
+
+def test_the_parts_of_a_server_find_each_other() -> None:
+    parts = by_kind(BUNDLES["server"])
+    template = parts["Deployment"]["spec"]["template"]
+    selector = server_selector("serving")
+    assert parts["Deployment"]["spec"]["selector"]["matchLabels"] == selector
+    assert parts["Service"]["spec"]["selector"] == selector
+    assert parts["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == selector
+    assert selector.items() <= template["metadata"]["labels"].items()
+    assert template["spec"]["serviceAccountName"] == parts["ServiceAccount"]["metadata"]["name"]
+    (container,) = template["spec"]["containers"]
+    names = {port["name"] for port in container["ports"]}
+    assert {port["targetPort"] for port in parts["Service"]["spec"]["ports"]} == names
+    volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes.keys()
+    assert volumes["config"]["configMap"]["name"] == parts["ConfigMap"]["metadata"]["name"]
+    assert volumes["store"]["persistentVolumeClaim"] == {"claimName": "models", "readOnly": True}
+    assert "--model_config_file=/config/models.config" in container["args"]
+
+
+def test_a_pod_that_leaves_answers_until_it_is_drained() -> None:
+    spec = by_kind(server(ServerSpec("s", "n", "i", MODELS, "models", drain_seconds=40)))["Deployment"]["spec"]
+    pod = spec["template"]["spec"]
+    assert pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "40"]
+    assert pod["terminationGracePeriodSeconds"] > 40
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_one_replica_has_no_disruption_budget_that_would_block_a_drain() -> None:
+    assert "PodDisruptionBudget" in by_kind(BUNDLES["server"])
+    assert "PodDisruptionBudget" not in by_kind(BUNDLES["server alone"])
+
+
+def test_readiness_asks_for_what_only_a_loaded_model_has() -> None:
+    (container,) = by_kind(BUNDLES["server"])["Deployment"]["spec"]["template"]["spec"]["containers"]
+    for probe in ("startupProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["path"] == "/v1/models/half_plus_two/metadata"
+    assert "httpGet" not in container["livenessProbe"]
+
+
+def test_a_namespace_says_whether_it_is_ours_to_delete() -> None:
+    created = by_kind(BUNDLES["namespace"])["Namespace"]["metadata"]
+    adopted = by_kind(BUNDLES["namespace that was there"])["Namespace"]["metadata"]
+    assert created["annotations"] == {"modelfleet.serving/created": "true"}
+    assert "annotations" not in adopted
+    assert created["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_a_namespace_lets_in_only_the_serving_ports() -> None:
+    policy = by_kind(BUNDLES["namespace"])["NetworkPolicy"]["spec"]
+    assert policy["podSelector"] == {}
+    assert [port["port"] for rule in policy["ingress"] for port in rule["ports"]] == [8500, 8501]
+    assert set(by_kind(BUNDLES["namespace that was there"])) == {"Namespace"}
+
+
+def test_a_route_leads_to_each_verb_of_its_model_only() -> None:
+    rest, _grpc, _service = BUNDLES["ingress"]
+    (rule,) = rest["spec"]["rules"]
+    assert rule["host"] == "models.example.org"
+    assert {(path["path"], path["pathType"]) for path in rule["http"]["paths"]} == {
+        ("/v1/models/half_plus_two", "Prefix"),
+        ("/v1/models/half_plus_two:predict", "Exact"),
+        ("/v1/models/half_plus_two:classify", "Exact"),
+        ("/v1/models/half_plus_two:regress", "Exact"),
+    }
+    http, grpc = BUNDLES["gateway"]
+    for manifest in (http, grpc):
+        assert manifest["spec"]["parentRefs"] == [{"namespace": "edge", "name": "main"}]
+        assert manifest["spec"]["hostnames"] == ["a.example.org"]
+    assert {match["path"]["value"] for match in http["spec"]["rules"][0]["matches"]} == {
+        "/v1/models/iris",
+        "/v1/models/iris:predict",
+        "/v1/models/iris:classify",
+        "/v1/models/iris:regress",
+    }
+    assert [manifest["kind"] for manifest in BUNDLES["ingress of a class"]] == ["Ingress"]
+    assert BUNDLES["ingress of a class"][0]["spec"]["ingressClassName"] == "nginx"
+
+
+def test_what_pods_need_is_applied_before_them() -> None:
+    assert wave("Namespace") == wave("CustomResourceDefinition") == 0
+    for kind in ("ConfigMap", "Secret", "ServiceAccount", "PersistentVolumeClaim", "ResourceQuota", "NetworkPolicy"):
+        assert wave("Namespace") < wave(kind) < wave("Deployment")
+
+
+def test_overrides_reach_every_bundle() -> None:
+    note = {"metadata": {"annotations": {"note": "x"}}}
+    made = (
+        *namespace(NamespaceSpec("team", overrides={"NetworkPolicy": note, "Namespace": note})),
+        *store(StoreSpec("models", "team", "1Gi", "busybox", overrides={"PersistentVolumeClaim": note})),
+        *server(ServerSpec("s", "n", "i", MODELS, "models", overrides={"Deployment": note})),
+        *route(RouteSpec("iris", "serving", "team", "ingress", overrides={"Ingress": note})),
+    )
+    noted = {m["kind"] for m in made if m["metadata"].get("annotations", {}).get("note") == "x"}
+    assert noted == {"NetworkPolicy", "Namespace", "PersistentVolumeClaim", "Deployment", "Ingress"}
