@@ -41,7 +41,8 @@ def exported() -> Path:
 def config(models: dict[str, Path], extra: dict[str, str] | None = None) -> str:
     """A ModelServerConfig in text form; `extra` adds lines to a model's entry."""
     entries = "".join(
-        f'  config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" {(extra or {}).get(name, "")} }}\n'
+        f'  config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow"'
+        f" {(extra or {}).get(name, '')} }}\n"
         for name, path in models.items()
     )
     return f"model_config_list {{\n{entries}}}\n"

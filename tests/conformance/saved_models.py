@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import struct
 from pathlib import Path
@@ -87,7 +86,7 @@ def write(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     (temporary / "saved_model.pb").write_bytes(_VERSION_FIELD + _META_GRAPH_TAG + _varint(len(payload)) + payload)
-    os.rename(temporary, place)
+    temporary.rename(place)
 
 
 def affine(place: Path, slope: float, offset: float) -> None:

@@ -57,7 +57,9 @@ class Server:
     _channel: Any = None
     _connection: http.client.HTTPConnection | None = None
 
-    def request(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Reply:
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Reply:
         """One request over a kept connection."""
         for attempt in range(2):
             if self._connection is None:

@@ -233,7 +233,9 @@ class TestPredictErrors:
 class TestPaths:
     """http_rest_api_util.cc: the two regular expressions, and http_server.cc for what matches neither."""
 
-    @pytest.mark.parametrize("path", ["/v1/models/{half}:explain", "/v1/models/{half}", "/v1/", "/v1/models/{half}/1:predict"])
+    @pytest.mark.parametrize(
+        "path", ["/v1/models/{half}:explain", "/v1/models/{half}", "/v1/", "/v1/models/{half}/1:predict"]
+    )
     def test_malformed(self, server: Server, half: str, path: str) -> None:
         path = path.format(half=half)
         reply = server.post(path, CANONICAL)

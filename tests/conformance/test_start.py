@@ -47,7 +47,9 @@ def test_single_model(start: Any, tmp_path: Path, exported: Path) -> None:
     shutil.copytree(exported / "half_plus_two", tmp_path / "m")
     # saved_model/loader.cc RunRestore: without variables there is nothing to restore, and the load succeeds.
     shutil.rmtree(tmp_path / "m" / "2" / "variables")
-    with start(["--model_name=m", f"--model_base_path={tmp_path}/m", "--max_num_load_retries=0", "--unknown=1"]) as server:
+    with start(
+        ["--model_name=m", f"--model_base_path={tmp_path}/m", "--max_num_load_retries=0", "--unknown=1"]
+    ) as server:
         assert server.states("m") == {2: "AVAILABLE"}
         reply = server.predict("m", ONE)
         assert reply.status == 400
@@ -92,12 +94,15 @@ def test_gives_up_when_a_model_cannot_be_loaded(launched: Any, tmp_path: Path) -
     saved_models.broken(tmp_path / "m" / "1")
     flags = ["--max_num_load_retries=1", "--load_retry_interval_micros=1000"]
     text = ended(launched(["--model_name=m", f"--model_base_path={tmp_path}/m", *flags]))
-    assert "1 servable(s) did not become available: {{{name: m version: 1} due to error: NOT_FOUND: Could not find" in text
+    assert (
+        "1 servable(s) did not become available: {{{name: m version: 1} due to error: NOT_FOUND: Could not find" in text
+    )
     assert "Failed to start server. Error: UNKNOWN: " in text
 
 
 def test_labels_at_start_need_the_flag(launched: Any, tmp_path: Path) -> None:
-    """serving_config.md: labels for models that are not loaded yet need --allow_version_labels_for_unavailable_models."""
+    """serving_config.md: labels of models that are not there yet need
+    --allow_version_labels_for_unavailable_models."""
     saved_models.affine(tmp_path / "m" / "1", 1.0, 10.0)
     (tmp_path / "c").write_text(config({"m": tmp_path / "m"}, {"m": 'version_labels { key: "stable" value: 1 }'}))
     text = ended(launched([f"--model_config_file={tmp_path}/c"]))

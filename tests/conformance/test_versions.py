@@ -14,9 +14,8 @@ import pytest
 import saved_models
 from conftest import FLAGS, config
 from google.protobuf import text_format
-from servers import Server, wait_until
+from servers import Server, running, wait_until
 from tensorflow_serving.apis import model_management_pb2
-from tensorflow_serving.config import model_server_config_pb2
 
 ONE = {"instances": [1.0]}
 
@@ -83,7 +82,9 @@ class TestPolling:
         server.until(lambda: server.states("conformance").get(8) == "END")
         status = server.get("/v1/models/conformance/versions/8").json["model_version_status"][0]["status"]
         assert status["error_code"] == "NOT_FOUND"
-        assert status["error_message"].startswith("Could not find SavedModel .pb or .pbtxt at supplied export directory")
+        assert status["error_message"].startswith(
+            "Could not find SavedModel .pb or .pbtxt at supplied export directory"
+        )
         assert answer(server) == 11.0
 
     def test_only_numbers_are_versions(self, server: Server, fresh: Path) -> None:
@@ -137,28 +138,28 @@ def reload(server: Server, text: str) -> None:
     assert response.status.error_code == 0
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("reload")
+    for version, offset in ((1, 10.0), (2, 20.0), (3, 30.0)):
+        saved_models.affine(root / "m" / str(version), 1.0, offset)
+    saved_models.affine(root / "other" / "1", 1.0, 50.0)
+    return root
+
+
+@pytest.fixture(scope="module")
+def reloadable(
+    request: pytest.FixtureRequest, own: Server, place: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    (place / "models.config").write_text(config({"m": place / "m"}))
+    flags = ["--max_num_load_retries=0", f"--model_config_file={place}/models.config"]
+    command = request.config.getoption("--server-command")
+    with running(command, place, flags, tmp_path_factory.mktemp("log") / "server.log") as server:
+        yield server
+
+
 class TestReload:
     """model_service_impl.cc HandleReloadConfigRequest, server_core.cc ReloadConfig. On a server of their own."""
-
-    @pytest.fixture(scope="class")
-    def place(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        root = tmp_path_factory.mktemp("reload")
-        for version, offset in ((1, 10.0), (2, 20.0), (3, 30.0)):
-            saved_models.affine(root / "m" / str(version), 1.0, offset)
-        saved_models.affine(root / "other" / "1", 1.0, 50.0)
-        return root
-
-    @pytest.fixture(scope="class")
-    def reloadable(
-        self, request: pytest.FixtureRequest, own: Server, place: Path, tmp_path_factory: pytest.TempPathFactory
-    ) -> Iterator[Server]:
-        from servers import running
-
-        (place / "models.config").write_text(config({"m": place / "m"}))
-        flags = ["--max_num_load_retries=0", f"--model_config_file={place}/models.config"]
-        command = request.config.getoption("--server-command")
-        with running(command, place, flags, tmp_path_factory.mktemp("log") / "server.log") as server:
-            yield server
 
     def test_all_of_it_in_order(self, reloadable: Server, place: Path) -> None:
         server, base = reloadable, {"m": place / "m"}
@@ -234,7 +235,7 @@ class TestReload:
 
 
 class TestConfigFile:
-    """serving_config.md, "Reloading Model Server Configuration"; tensorflow_model_server_test.py testModelConfigReload."""
+    """serving_config.md, "Reloading Model Server Configuration"; tensorflow_model_server_test.py."""
 
     def test_polling(self, start: Any, tmp_path: Path) -> None:
         saved_models.affine(tmp_path / "a" / "1", 1.0, 10.0)

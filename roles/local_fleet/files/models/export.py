@@ -148,7 +148,9 @@ def export_iris(directory: Path) -> None:
             tf.keras.layers.Dense(3, activation="softmax", name="probabilities"),
         ]
     )
-    model.compile(optimizer=tf.keras.optimizers.Adam(0.01), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(
+        optimizer=tf.keras.optimizers.Adam(0.01), loss="sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     model.fit(features, labels, epochs=80, batch_size=150, verbose=0)
     accuracy = float(model.evaluate(features, labels, batch_size=150, verbose=0)[1])
     if accuracy < 0.95:

@@ -68,9 +68,7 @@ def main() -> None:
 
 def _check(flags: Flags) -> None:
     if not flags.port and not flags.grpc_socket_path:
-        raise invalid(
-            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
-        )
+        raise invalid("At least one of server_options.grpc_port or server_options.grpc_socket_path must be set.")
     if flags.use_alts_credentials:
         raise invalid("ALTS credentials are not supported by this server")
     if not flags.model_base_path and not flags.model_config_file:
@@ -153,9 +151,7 @@ async def _serve(flags: Flags) -> None:
 
     grpc_threads = ThreadPoolExecutor(max(flags.grpc_max_threads, 1), "grpc")
     arguments = [_channel_argument(text) for text in flags.grpc_channel_arguments.split(",") if text]
-    grpc_server = rpc.server(
-        core, grpc_threads, health=flags.enable_grpc_healthcheck_service, arguments=arguments
-    )
+    grpc_server = rpc.server(core, grpc_threads, health=flags.enable_grpc_healthcheck_service, arguments=arguments)
     credentials = server_credentials(flags.ssl_config_file) if flags.ssl_config_file else None
     addresses = [f"{_HOST}:{flags.port}"] if flags.port else []
     addresses += [f"unix:{flags.grpc_socket_path}"] if flags.grpc_socket_path else []

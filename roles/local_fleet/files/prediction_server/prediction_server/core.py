@@ -45,10 +45,7 @@ def read_text_proto(path: str, message: Any) -> Any:
 
 def single_model_config(name: str, base_path: str) -> Any:
     """The configuration that --model_name and --model_base_path stand for."""
-    info(
-        "Building single TensorFlow model file config: "
-        f" model_name: {name} model_base_path: {base_path}"
-    )
+    info(f"Building single TensorFlow model file config:  model_name: {name} model_base_path: {base_path}")
     config = model_server_config_pb2.ModelServerConfig()
     config.model_config_list.config.add(name=name, base_path=base_path, model_platform=PLATFORM)
     return config

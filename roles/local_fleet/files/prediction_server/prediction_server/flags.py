@@ -39,9 +39,7 @@ class Flags:
         0, "Interval in seconds between each poll of the filesystem for model_config_file; 0 reads it once."
     )
     model_name: str = _flag("default", "name of model (ignored if --model_config_file flag is set)")
-    model_base_path: str = _flag(
-        "", "path to export (ignored if --model_config_file flag is set, otherwise required)"
-    )
+    model_base_path: str = _flag("", "path to export (ignored if --model_config_file flag is set, otherwise required)")
     num_load_threads: int = _flag(0, "Threads to load servables with; 0 loads in the manager's main work loop.")
     num_unload_threads: int = _flag(0, "Threads to unload servables with; 0 unloads in the manager's work loop.")
     max_num_load_retries: int = _flag(5, "Times it retries loading a model after the first failure.")

@@ -176,7 +176,8 @@ def type_string(value: Json) -> str:
         return "True"
     if value is False:
         return "False"
-    return {dict: "Object", list: "Array", str: "String"}.get(type(value), "Number")
+    names: dict[type, str] = {dict: "Object", list: "Array", str: "String"}
+    return names.get(type(value), "Number")
 
 
 def is_base64(value: Json) -> bool:
@@ -256,8 +257,7 @@ def _leaves_to_array(leaves: list[Json], shape: Sequence[int], dtype: int) -> Ar
     if dtype == DT_STRING:
         array = np.empty(len(leaves), dtype=object)
         array[:] = [
-            leaf.encode("utf-8", "surrogateescape") if isinstance(leaf, str) else decode_base64(leaf)
-            for leaf in leaves
+            leaf.encode("utf-8", "surrogateescape") if isinstance(leaf, str) else decode_base64(leaf) for leaf in leaves
         ]
         return array.reshape(shape)
     if dtype in (DT_INT8, DT_UINT8, DT_INT16):
@@ -268,7 +268,7 @@ def _leaves_to_array(leaves: list[Json], shape: Sequence[int], dtype: int) -> Ar
 
 
 def dense(value: Json, dtype: int) -> Array:
-    """A nested list (or one leaf) to an array of the shape its first elements show; errors as TF Serving words them."""
+    """A nested list (or one leaf) to an array of the shape its first elements show; raises in TF Serving's words."""
     shape = _shape(value)
     fast = _flatten(value, shape)
     allowed = _LEAVES.get(dtype)
@@ -469,7 +469,8 @@ def _example(value: Json) -> dict[str, Feature]:
 
 
 def _feature(name: str, values: list[Json]) -> Feature:
-    kind = ""
+    kind = found = ""
+    item: Any
     result: list[Any] = []
     for value in values:
         if isinstance(value, bool):
@@ -499,9 +500,12 @@ def _feature(name: str, values: list[Json]) -> Feature:
 # Responses
 
 _ORJSON_TYPES = frozenset(
-    np.dtype(name).char for name in ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool")
+    np.dtype(name).char
+    for name in ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool")
 )
-_PRINTABLE = frozenset({DT_FLOAT, DT_DOUBLE, DT_INT32, DT_INT16, DT_INT8, DT_UINT8, DT_STRING, DT_INT64, DT_BOOL, DT_UINT32, DT_UINT64})
+_PRINTABLE = frozenset(
+    {DT_FLOAT, DT_DOUBLE, DT_INT32, DT_INT16, DT_INT8, DT_UINT8, DT_STRING, DT_INT64, DT_BOOL, DT_UINT32, DT_UINT64}
+)
 
 
 def _plain(name: str, array: Array) -> Json:
@@ -532,7 +536,8 @@ def _fast(array: Array) -> bool:
 
 def _array_json(name: str, array: Array) -> bytes:
     if _fast(array):
-        return orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY).replace(b",", b", ")
+        text: bytes = orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)
+        return text.replace(b",", b", ")
     return _dumps(_plain(name, array))
 
 
@@ -569,9 +574,7 @@ def predict_response(outputs: Mapping[str, Array], form: Format) -> bytes:
         if not array.ndim:
             raise invalid(f"Tensor name: {name} has no shape information ")
         if batch >= 0 and batch != array.shape[0]:
-            raise invalid(
-                f"Tensor name: {name} has inconsistent batch size: {array.shape[0]} expecting: {batch}"
-            )
+            raise invalid(f"Tensor name: {name} has inconsistent batch size: {array.shape[0]} expecting: {batch}")
         batch = array.shape[0]
     _check_printable(outputs)
     if len(outputs) == 1:
@@ -581,7 +584,8 @@ def predict_response(outputs: Mapping[str, Array], form: Format) -> bytes:
     rows = []
     for index in range(batch):
         items = (
-            b"            " + _dumps(name) + b": " + _array_json(name, array[index, ...]) for name, array in outputs.items()
+            b"            " + _dumps(name) + b": " + _array_json(name, array[index, ...])
+            for name, array in outputs.items()
         )
         rows.append(b"        {\n" + b",\n".join(items) + b"\n        }")
     inner = b"\n" + b",\n".join(rows) + b"\n    " if rows else b""

@@ -307,7 +307,9 @@ class Manager:
         self._monitor.publish(managed.name, managed.version, State.UNLOADING)
         info(f"Quiescing servable version {managed.id}")
         with self._lock:
-            rest = {version: item for version, item in self._serving[managed.name].items() if version != managed.version}
+            rest = {
+                version: item for version, item in self._serving[managed.name].items() if version != managed.version
+            }
             if rest:
                 self._serving[managed.name] = rest
             else:

@@ -11,7 +11,7 @@ import time
 import urllib.parse
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, ClassVar
 
 from aiohttp import web
 from google.protobuf import json_format
@@ -175,7 +175,7 @@ class Rest:
             result = servable.regress(request, self._run_options).result
         return json_tensors.regress_response([item.value for item in result.regressions])
 
-    _infer: dict[str, Callable[[Rest, Any, bytes], bytes]] = {
+    _infer: ClassVar[dict[str, Callable[[Rest, Any, bytes], bytes]]] = {
         "predict": _predict,
         "classify": _classify,
         "regress": _regress,
@@ -183,7 +183,7 @@ class Rest:
 
     def _status(self, spec: Any) -> bytes:
         response = self._core.status(get_model_status_pb2.GetModelStatusRequest(model_spec=spec))
-        text = json_format.MessageToJson(response, indent=1, always_print_fields_with_no_presence=True)
+        text: str = json_format.MessageToJson(response, indent=1, always_print_fields_with_no_presence=True)
         return (text + "\n").encode()
 
     def _metadata(self, spec: Any) -> bytes:

@@ -300,9 +300,7 @@ class Servable:
                 self._replay(log)
             count += 1
             if count > _MAX_WARMUP_RECORDS:
-                raise invalid(
-                    f"Number of warmup records exceeds the maximum ({_MAX_WARMUP_RECORDS}) at {path}"
-                )
+                raise invalid(f"Number of warmup records exceeds the maximum ({_MAX_WARMUP_RECORDS}) at {path}")
         micros = int((time.perf_counter() - started) * 1e6)
         metrics.WARMUP_LATENCY.add(self.path, "OK", amount=micros)
         metrics.WARMUP_RECORDS.add(self.path, "OK", amount=count)
@@ -412,8 +410,7 @@ def _fill_classification(signature: Any, count: int, outputs: Mapping[str, Array
         _matrix(scores, "scores", count, strings=False)
     if classes is not None and scores is not None and classes.shape[1] != scores.shape[1]:
         raise invalid(
-            "Tensors class and score should match in dim_size(1). Got"
-            f" {classes.shape[1]} vs. {scores.shape[1]}"
+            f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}"
         )
     width = (classes if classes is not None else scores).shape[1]  # type: ignore[union-attr]
     for row in range(count):

@@ -6,10 +6,10 @@ Source: TF Serving's sources/storage_path/file_system_storage_path_source.cc.
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from .errors import ServingError, invalid
@@ -33,8 +33,8 @@ def versions_wanted(config: Any) -> dict[int, str]:
     Raises INVALID_ARGUMENT if the base path is missing. A base path that is there but has nothing to serve gives an
     empty dictionary, which unloads the model: so says the original.
     """
-    base = config.base_path
-    if not os.path.exists(base):
+    base = Path(config.base_path)
+    if not base.exists():
         raise invalid(
             f"Could not find base path {base} for servable {config.name} with error NOT_FOUND: {base} not found"
         )
@@ -45,15 +45,15 @@ def versions_wanted(config: Any) -> dict[int, str]:
         if not wanted:
             warning(f"No specific versions requested for servable {config.name}.")
             return {}
-        direct = {version: os.path.join(base, str(version)) for version in wanted}
-        if all(os.path.exists(path) for path in direct.values()):
+        direct = {version: str(base / str(version)) for version in wanted}
+        if all(Path(path).exists() for path in direct.values()):
             return direct
     children: dict[int, str] = {}
-    for child in sorted(os.listdir(base)):
-        version = parse_version(child)
+    for child in sorted(base.iterdir()):
+        version = parse_version(child.name)
         # The serving loader refuses negative versions; they never become servable.
         if version is not None and version >= 0:
-            children[version] = os.path.join(base, child)
+            children[version] = str(child)
     if choice == "specific":
         missing = set(wanted) - set(children)
         for version in sorted(missing):

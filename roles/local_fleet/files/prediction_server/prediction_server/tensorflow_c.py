@@ -54,8 +54,10 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "TF_DeleteSession": (None, [_P, _P]),
     "TF_SessionRun": (
         None,
-        [_P, _P, _c.POINTER(_Output), _c.POINTER(_P), _c.c_int, _c.POINTER(_Output), _c.POINTER(_P), _c.c_int]
-        + [_P, _c.c_int, _P, _P],
+        [
+            *[_P, _P, _c.POINTER(_Output), _c.POINTER(_P), _c.c_int, _c.POINTER(_Output), _c.POINTER(_P), _c.c_int],
+            *[_P, _c.c_int, _P, _P],
+        ],
     ),
     "TF_AllocateTensor": (_P, [_c.c_int, _c.POINTER(_c.c_int64), _c.c_int, _c.c_size_t]),
     "TF_DeleteTensor": (None, [_P]),
@@ -96,14 +98,14 @@ def library_directory() -> Path:
     configured = os.environ.get("PREDICTION_SERVER_LIB")
     if configured:
         return Path(configured)
-    import tensorflow  # the stub package, or the real one in a full installation  # noqa: PLC0415
+    import tensorflow  # the stub package, or the real one in a full installation
 
     return Path(next(iter(tensorflow.__path__)))
 
 
 def library() -> Library:
     """The libraries, loaded at the first call (about 0.4 s)."""
-    global _library  # noqa: PLW0603
+    global _library
     with _lock:
         if _library is None:
             # TF Serving logs at INFO; TensorFlow's own chatter about CPU features is of no use here.
@@ -132,9 +134,9 @@ def drop_clean_pages() -> None:
         if "-" in fields[0] and len(fields) > 5 and "libtensorflow" in fields[-1]:
             start, _, end = fields[0].partition("-")
             current = (int(start, 16), int(end, 16)) if fields[1] in ("r--p", "r-xp") else None
-        elif "-" in fields[0] and not fields[0].endswith(":"):
-            current = None
-        elif current and fields[0] in ("Private_Dirty:", "Shared_Dirty:", "Anonymous:") and fields[1] != "0":
+        elif ("-" in fields[0] and not fields[0].endswith(":")) or (
+            current and fields[0] in ("Private_Dirty:", "Shared_Dirty:", "Anonymous:") and fields[1] != "0"
+        ):
             current = None
         elif current and fields[0] == "VmFlags:":
             clean.append(current)
@@ -272,7 +274,9 @@ class Session:
                 operation, index = name, "0"
             pointer = self._lib.TF_GraphOperationByName(self._graph, operation.encode())
             if not pointer:
-                raise invalid(f"Tensor {name}, specified in either feed_devices or fetch_devices was not found in the Graph")
+                raise invalid(
+                    f"Tensor {name}, specified in either feed_devices or fetch_devices was not found in the Graph"
+                )
             found = self._operations[name] = _Output(pointer, int(index))
         return found
 
@@ -299,7 +303,7 @@ class Session:
                     None, 0, None, status.pointer,
                 )  # fmt: skip
                 status.check()
-            return [_read_tensor(lib, result) for result in results[: len(outputs)]]
+            return [_read_tensor(lib, result or 0) for result in results[: len(outputs)]]
         finally:
             for tensor in [*values, *results]:
                 if tensor:

@@ -26,9 +26,7 @@ def _messages() -> dict[str, Any]:
     def add(message: str, *fields: tuple[str, int, str]) -> None:
         target = file.message_type.add(name=message)
         for name, kind, type_name in fields:
-            field = target.field.add(
-                name=name, number=len(target.field) + 1, label=_Field.LABEL_OPTIONAL, type=kind
-            )
+            field = target.field.add(name=name, number=len(target.field) + 1, label=_Field.LABEL_OPTIONAL, type=kind)
             if type_name:
                 field.type_name = type_name
 
