@@ -76,7 +76,6 @@ defaults
     retry-on conn-failure empty-response response-timeout 502 503 504
     option allbackups
     balance leastconn
-    # A cluster that goes down gives its requests back at once, and they are retried on another one.
     default-server inter {{ milliseconds(settings.check_interval) }} fall 2 rise 2 on-marked-down shutdown-sessions
 {%- if named %} init-addr last,libc,none resolvers names resolve-prefer ipv4{% endif %}
 
@@ -104,6 +103,27 @@ resolvers names
 # REST and gRPC on one port: HTTP/2 is recognised by its preface.
 frontend endpoint
     bind {{ settings.bind }}
+    acl grpc path_beg /tensorflow.serving.
+    acl idempotent method GET HEAD
+    acl idempotent path_end :predict :classify :regress
+    http-request disable-l7-retry unless idempotent or grpc
+    use_backend again-grpc if grpc
+    default_backend again-rest
+
+# When a cluster goes down, its requests are given up at once, also those that still connect; HAProxy retries only the
+# ones that were connected. This hop inside the process sees the others end without an answer, and sends them again.
+backend again-rest
+    timeout server {{ milliseconds(patience) }}
+    retry-on conn-failure empty-response
+    server routing {{ inside }}
+
+backend again-grpc
+    timeout server {{ milliseconds(patience) }}
+    retry-on conn-failure empty-response
+    server routing {{ inside }} proto h2
+
+frontend routing
+    bind {{ inside }}
     acl rest path_beg /v1/models/
     acl grpc path_beg /tensorflow.serving.PredictionService/
     acl grpc path /tensorflow.serving.ModelService/GetModelStatus
@@ -160,6 +180,13 @@ backend unknown
     http-request return status 404 content-type application/json lf-string '{ "error": "Could not find any versions of model %[var(txn.model)]" }' if rest { method GET HEAD }
     http-request return status 404 content-type application/json lf-string '{ "error": "Servable not found for request: Latest(%[var(txn.model)])" }' if rest
     http-request return status 404 content-type application/json string '{ "error": "Models are at /v1/models/NAME" }'
+{% else %}
+
+# The endpoint was removed. HAProxy needs something to listen on.
+frontend endpoint
+    bind {{ settings.bind }}
+    http-request return status 503 content-type application/json string '{ "error": "There is no endpoint here." }'
+{% endif %}
 {% if settings.stats_bind %}
 
 frontend statistics
@@ -168,14 +195,7 @@ frontend statistics
     stats uri /
     stats refresh 2s
     stats show-legends
-    stats show-desc 'Global endpoint {{ endpoint.name }}: the clusters that carry its models'
-{% endif %}
-{% else %}
-
-# The endpoint was removed. HAProxy needs something to listen on.
-frontend endpoint
-    bind {{ settings.bind }}
-    http-request return status 503 content-type application/json string '{ "error": "There is no endpoint here." }'
+    stats show-desc '{{ "Global endpoint " ~ endpoint.name ~ ": the clusters that carry its models" if endpoint else "There is no endpoint here" }}'
 {% endif %}
 """
 
@@ -256,6 +276,9 @@ def _render(endpoint: Endpoint | None, settings: dict[str, Any], description: st
         named=named,
         buffer=settings["max_body"] + _BUFFER_RESERVE,
         hard_stop=max(30, math.ceil(2 * longest)),
+        # A socket inside the machine, of a name that no second HAProxy there has.
+        inside=f"abns@modelfleet-{settings['bind'].rpartition(':')[2]}",
+        patience=(settings["retries"] + 1) * (longest + settings["connect_timeout"]) + 10,
         milliseconds=lambda seconds: f"{max(1, round(seconds * 1000))}ms",
         hexadecimal=lambda name: name.encode().hex(),
         request_body=request_body,

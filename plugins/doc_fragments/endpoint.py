@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the arguments in ``module_utils/_endpoint/arguments.py``."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """The options of every module that talks to a balancer."""
+
+    DOCUMENTATION = r"""
+requirements:
+  - jinja2 (Python package, in the interpreter that runs the task)
+  - HAProxy 2.6 or later, started with C(-W -S ADDRESS)
+options:
+  balancer:
+    description: What carries the endpoint.
+    type: str
+    choices: [haproxy]
+    default: haproxy
+  haproxy:
+    description:
+      - How to reach HAProxy, and how it is set up.
+      - The first four say how to reach it. A setting that is left out keeps its stored value, or gets the default named
+        here when the endpoint is created.
+    type: dict
+    default: {}
+    suboptions:
+      config_path:
+        description: The configuration file, which is written completely. Its folder must be writable.
+        type: path
+        default: /etc/haproxy/haproxy.cfg
+      master:
+        description: Address of the master process' command line (C(-S)), as C(HOST:PORT) or the path of a socket.
+        type: str
+        default: /run/haproxy-master.sock
+      validate_command:
+        description:
+          - Command that judges a configuration on its standard input before anything is changed, as a list of words.
+          - Without it, C(haproxy -c -f /dev/stdin) is used where C(haproxy) is installed.
+          - An empty list means none. A configuration that HAProxy does not take is rolled back all the same.
+        type: list
+        elements: str
+      timeout:
+        description: Seconds for one answer of the master process, and for one reload.
+        type: float
+        default: 10.0
+      bind:
+        description: Where the endpoint listens, for REST and gRPC. V(*:8080) when it is created.
+        type: str
+      stats_bind:
+        description:
+          - Where the statistics page listens; empty for none.
+          - V(127.0.0.1:8404) when the endpoint is created.
+        type: str
+      runtime_bind:
+        description:
+          - Where HAProxy's Runtime API listens, for people and other tools, as C(HOST:PORT) or the path of a socket.
+          - This module does not need it. Whoever reaches it commands HAProxy. None when the endpoint is created.
+        type: str
+      user:
+        description: The account that HAProxy runs as. Unchanged (that is, as it was started) when the endpoint is created.
+        type: str
+      group:
+        description: The group that HAProxy runs as.
+        type: str
+      resolvers:
+        description:
+          - Name servers that follow the members' addresses, as C(HOST:PORT), such as V(127.0.0.11:53) in a Docker network.
+          - Those of the system (C(/etc/resolv.conf)) when the endpoint is created.
+        type: list
+        elements: str
+      connect_timeout:
+        description: Seconds until a connection to a member is given up. V(1.0) when it is created.
+        type: float
+      check_interval:
+        description:
+          - Seconds between two health checks. Two failures in a row take a member out, two successes bring it back.
+          - V(0.25) when the endpoint is created.
+        type: float
+      check_timeout:
+        description:
+          - Seconds that a health check, a real prediction, may take. V(0.5) when the endpoint is created.
+          - A silent cluster is noticed after at most twice this time and one interval.
+        type: float
+      retries:
+        description:
+          - How many other members are tried when one fails to answer. V(3) when the endpoint is created.
+          - Only requests that may be repeated are (C(GET), C(:predict), C(:classify), C(:regress), and gRPC predictions).
+        type: int
+      max_body:
+        description:
+          - Bytes of the largest request that is retried, since HAProxy retries only what it holds in one buffer.
+          - Each request in flight takes up to a few buffers of this size. V(1048576) when the endpoint is created.
+        type: int
+      max_connections:
+        description: How many clients may be connected at once. V(1000) when the endpoint is created.
+        type: int
+"""

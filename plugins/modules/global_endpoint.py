@@ -1,0 +1,226 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One address in front of many clusters."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: global_endpoint
+short_description: Put one address in front of the models of many clusters
+description:
+  - Puts any number of clusters, its members, behind one address for REST and gRPC, and moves traffic between them.
+  - The balancer judges each cluster by a real prediction, several times a second, and needs nobody to fail over; when every check of
+    a model fails, it serves the model unchecked rather than not at all.
+  - The definition is kept at the balancer itself, so a task can change a part of it, and nothing else has to be stored.
+  - Changes of traffic (O(members[].weight), and O(members[].state) between V(active) and V(drained)) are made without a reload.
+  - Anything that is left out keeps its present value. In particular, a later run of the whole definition does not undo a failover.
+version_added: 0.1.0
+author:
+  - The modelfleet maintainers (@modelfleet)
+extends_documentation_fragment:
+  - modelfleet.serving.attributes
+  - modelfleet.serving.attributes.endpoint
+  - modelfleet.serving.endpoint
+options:
+  name:
+    description: Name of the endpoint. A HAProxy carries one.
+    type: str
+    required: true
+  state:
+    description:
+      - Whether the endpoint exists.
+      - A HAProxy without an endpoint answers every request with status 503.
+    type: str
+    choices: [present, absent]
+    default: present
+  members:
+    description: The clusters. An empty list is an error.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the cluster.
+        type: str
+        required: true
+      address:
+        description: Host name or IP address of the cluster's edge, as the balancer reaches it. Required for a new member.
+        type: str
+      port:
+        description: TCP port of the cluster's edge, for REST and gRPC (HTTP/2 without TLS). V(80) for a new member.
+        type: int
+      weight:
+        description: Share of the traffic relative to the other members, 1 to 255. V(100) for a new member.
+        type: int
+      state:
+        description:
+          - V(active) takes traffic, V(standby) only while no active member can, and V(drained) none.
+          - A drained member finishes the requests that it has, is still checked, and stays drained when the balancer restarts.
+          - V(active) for a new member.
+        type: str
+        choices: [active, standby, drained]
+  exclusive_members:
+    description: Whether members that O(members) does not list are removed. With V(false), only the listed ones are changed.
+    type: bool
+    default: true
+  models:
+    description: The models, all of them. An empty list is an error.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the model.
+        type: str
+        required: true
+      golden:
+        description:
+          - Golden requests of the model, whose right answers are known. The first is the health check.
+          - Without any, a cluster is healthy for the model when it answers the model's metadata.
+        type: list
+        elements: dict
+        suboptions:
+          name:
+            description: Name of the request, for people.
+            type: str
+            default: golden
+          request:
+            description: Body of the prediction request.
+            type: dict
+            required: true
+          response:
+            description: The right answer. An object in it may have four keys at most, since their order is not known.
+            type: dict
+            required: true
+          tolerance:
+            description:
+              - How far a number may be off, relative to the right one, or absolute near zero.
+              - HAProxy compares text, by decimal places. It takes every number within the tolerance, and none beyond twice that.
+            type: float
+            default: 1.0e-5
+      timeout:
+        description: Seconds that an honest prediction of this model may take; after that, another member is asked.
+        type: float
+        default: 5.0
+      host:
+        description: Host name by which the clusters' edges know the model, where several servers share an edge.
+        type: str
+  min_active:
+    description:
+      - Safety rule. A change that would leave fewer active members than this is refused.
+      - An endpoint that has fewer already may keep what it has. It can never be left with none.
+    type: int
+    default: 1
+  adopt:
+    description: Whether a configuration that was not made by this module may be replaced.
+    type: bool
+    default: false
+  wait:
+    description: Whether to wait until the balancer itself finds every active member up.
+    type: bool
+    default: true
+  wait_timeout:
+    description: Seconds to wait.
+    type: int
+    default: 60
+seealso:
+  - module: modelfleet.serving.global_endpoint_info
+  - module: modelfleet.serving.model_probe
+"""
+
+EXAMPLES = r"""
+- name: Put two clusters behind HAProxy
+  modelfleet.serving.global_endpoint:
+    name: models
+    members:
+      - name: gke-europe-west1
+        address: 192.0.2.10
+      - name: eks-eu-west-1
+        address: edge.eu-west-1.example.org
+        weight: 50
+    models:
+      - name: half_plus_two
+        golden:
+          - request: {instances: [1.0, 2.0, 5.0]}
+            response: {predictions: [2.5, 3.0, 4.5]}
+
+- name: Move traffic away from one of them
+  modelfleet.serving.global_endpoint:
+    name: models
+    exclusive_members: false
+    members:
+      - name: gke-europe-west1
+        state: drained
+
+- name: Use a HAProxy in a container
+  modelfleet.serving.global_endpoint:
+    name: models
+    haproxy:
+      config_path: /srv/haproxy/haproxy.cfg
+      master: 127.0.0.1:9998
+      stats_bind: "*:8404"
+      resolvers: [127.0.0.11:53]
+      validate_command: [docker, exec, -i, endpoint, haproxy, -c, -f, /dev/stdin]
+    members: "{{ members }}"
+    models: "{{ models }}"
+"""
+
+RETURN = r"""
+endpoint:
+  description: The whole definition, as it is stored; V(null) when there is none.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Name of the endpoint.
+      type: str
+    members:
+      description: The members, by name, each with name, address, port, weight and state.
+      type: list
+      elements: dict
+    models:
+      description: The models, by name, each with name, golden, timeout and host.
+      type: list
+      elements: dict
+    settings:
+      description: The settings of the balancer.
+      type: dict
+active:
+  description: Names of the members that take traffic.
+  returned: success
+  type: list
+  elements: str
+steps:
+  description: What was changed, or would be, and why.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    action:
+      description: One of C(create), C(delete), C(add), C(remove), C(move), C(weigh), C(activate), C(stand_by), C(drain), C(models),
+        C(settings), C(mend).
+      type: str
+    subject:
+      description: The member, or the endpoint.
+      type: str
+    reason:
+      description: Why.
+      type: str
+rule:
+  description: The safety rule that refused the change.
+  returned: when a safety rule refused
+  type: str
+  sample: min_active
+"""
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._call import run_as_module
+from ansible_collections.modelfleet.serving.plugins.module_utils._features.global_endpoint import FEATURE
+
+
+def main() -> None:
+    """Run the module."""
+    run_as_module(FEATURE)
+
+
+if __name__ == "__main__":
+    main()
