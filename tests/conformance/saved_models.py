@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tiny SavedModels written as protocol messages, without TensorFlow: graphs of a few operations and no variables."""
 

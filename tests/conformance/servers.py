@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A server under test: how to start one, and how to talk to it."""
 

@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The gRPC interface: PredictionService, ModelService and health. Source of each expectation: see the test."""
 

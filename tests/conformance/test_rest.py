@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The REST interface on half_plus_two, as described in TF Serving's g3doc/api_rest.md ("RESTful API").
 

@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Flags, start-up and what a server does when it cannot start: main.cc and server.cc unless a test says otherwise."""
 

@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Versions that come and go, labels, policies and reloading: serving_config.md and the sources that each test names."""
 

@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """JSON bodies to tensors and back. Texts of errors: TF Serving's util/json_tensor.cc."""
 

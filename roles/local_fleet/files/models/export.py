@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Export the local fleet's models with TensorFlow, with golden requests computed from the models themselves.
 

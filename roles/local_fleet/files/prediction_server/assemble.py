@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reduce an installed TensorFlow to what the prediction server needs: two shared libraries and the messages.
 

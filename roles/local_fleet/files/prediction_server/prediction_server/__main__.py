@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Start the server: `python -m prediction_server --port=8500 --rest_api_port=8501 --model_base_path=/models/m`.
 

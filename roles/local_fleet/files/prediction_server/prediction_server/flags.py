@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command line, as tensorflow::Flags reads it: `--name=value`, and `--name` alone for a boolean that is true.
 

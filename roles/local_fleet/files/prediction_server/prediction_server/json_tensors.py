@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """JSON request bodies to NumPy arrays and back, as TF Serving's util/json_tensor.cc does it.
 
@@ -309,7 +310,8 @@ def signature_name(document: Mapping[str, Json]) -> str:
     name = document["signature_name"]
     if not isinstance(name, str):
         raise invalid(
-            f"JSON Value: {debug_string(document)} not formatted correctly. 'signature_name' key must be a string value."
+            f"JSON Value: {debug_string(document)} not formatted correctly."
+            " 'signature_name' key must be a string value."
         )
     return name
 

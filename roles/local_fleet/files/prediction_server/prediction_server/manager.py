@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which versions are loaded: the states of all, and the loop that brings them to what is wanted.
 

@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Counters and histograms in TF Serving's Prometheus form, whose names begin with a colon.
 

@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The REST interface. Source: TF Serving's model_servers/http_server.cc, http_rest_api_handler.cc and _util.cc."""
 

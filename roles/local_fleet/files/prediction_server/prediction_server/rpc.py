@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The gRPC interface. Source: TF Serving's model_servers/prediction_service_impl.cc and model_service_impl.cc."""
 

@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One loaded version of a model: Predict, Classify, Regress and MultiInference on its signatures, and its warm-up.
 

@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is wanted: the versions that a model's base path holds, by its version policy, looked at again and again.
 

@@ -1,3 +1,4 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """TensorProto messages to NumPy arrays and back. Source: tensorflow/core/framework/tensor.proto."""
 
