@@ -50,3 +50,7 @@ clean: env ## Remove the clusters and the endpoint, keep what was built
 distclean: env ## Remove the fleet with everything that was built, and the environment
 	@$(FLEET) --extra-vars local_fleet_state=absent --extra-vars local_fleet_purge=true
 	@rm -rf .venv build
+
+.PHONY: conformance
+conformance: env ## Check a prediction server: SERVER=host:rest_port:grpc_port, or the local fleet's own
+	@tests/conformance/run "$(SERVER)"
