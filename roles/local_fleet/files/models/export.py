@@ -68,8 +68,10 @@ def add_warmup(directory: Path, model: str, inputs: dict[str, Any]) -> None:
         writer.write(log.SerializeToString())
 
 
-def export_half_plus_two(directory: Path) -> None:
+def export_half_plus_two(directory: Path, version: int) -> None:
     """y = x / 2 + 2 with the signatures of TF Serving's own test model of this name.
+
+    Version 2 brings a warm-up record, so the two are different files with the same answers.
 
     serving_default: x float32 [any shape] -> y of the same shape. regress_x_to_y, regress_x_to_y2 (x / 2 + 3),
     regress_x2_to_y3 and classify_x_to_y take serialized tf.Example with a float feature "x" (or "x2").
@@ -105,6 +107,8 @@ def export_half_plus_two(directory: Path) -> None:
         builder = v1.saved_model.Builder(str(directory))
         builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=signatures)
         builder.save()
+    if version > 1:
+        add_warmup(directory, "half_plus_two", {"x": [[1.0], [2.0], [5.0]]})
 
 
 def golden_half_plus_two(directory: Path) -> Golden:
@@ -134,7 +138,7 @@ def iris_data() -> tuple[Any, Any]:
     return features, np.array([species[row["species"]] for row in rows], dtype=np.int64)
 
 
-def export_iris(directory: Path) -> None:
+def export_iris(directory: Path, _version: int) -> None:
     """A small Keras MLP trained on Iris: measurements float32 [n, 4] -> probabilities float32 [n, 3]."""
     tf.keras.utils.set_random_seed(SEED)
     features, labels = iris_data()
@@ -190,7 +194,7 @@ def golden_iris(directory: Path) -> Golden:
     return golden
 
 
-MODELS: dict[str, tuple[tuple[int, ...], Callable[[Path], None], Callable[[Path], Golden]]] = {
+MODELS: dict[str, tuple[tuple[int, ...], Callable[[Path, int], None], Callable[[Path], Golden]]] = {
     "half_plus_two": ((1, 2), export_half_plus_two, golden_half_plus_two),
     "iris": ((1,), export_iris, golden_iris),
 }
@@ -204,7 +208,7 @@ def main() -> None:
     for name, (versions, export, golden) in MODELS.items():
         for version in versions:
             with publishing(output / name / str(version)) as directory:
-                export(directory)
+                export(directory, version)
         # Both versions of half_plus_two give the same answers, so one list is enough.
         text = json.dumps(golden(output / name / str(versions[-1])), indent=2) + "\n"
         temporary = output / name / ".golden.json"
