@@ -192,8 +192,9 @@ class CallbackModule(CallbackBase):
         show(f"  task: {task.get_name().strip()}  ({task.get_path()})", color=constants.COLOR_ERROR)
         failures = [item for item in outcome.get("results", []) if item.get("failed")] or [outcome]
         for failure in failures:
-            if "item" in failure and not isinstance(failure["item"], dict):
-                show(f"  item: {failure['item']}", color=constants.COLOR_ERROR)
+            label = failure.get("_ansible_item_label", failure.get("item"))
+            if isinstance(label, str):
+                show(f"  item: {label}", color=constants.COLOR_ERROR)
             if failure.get("_ansible_no_log"):
                 show("  the error is hidden: the task is marked no_log", color=constants.COLOR_ERROR)
                 continue
