@@ -10,7 +10,7 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 requirements:
-  - kubernetes >= 31 (Python package, in the interpreter that runs the task)
+  - kubernetes >= 36 (Python package, in the interpreter that runs the task)
 options:
   kubeconfig:
     description:

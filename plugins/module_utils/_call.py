@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import secrets
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError, UnreachableError
 
 
@@ -71,9 +72,17 @@ def error_result(error: ServingError) -> dict[str, Any]:
     return result
 
 
+class _Module(AnsibleModule):
+    """A module that shows no secret of its kubeconfig, also when its arguments are refused."""
+
+    def _load_params(self) -> None:
+        super()._load_params()
+        self.no_log_values |= secrets(self.params)
+
+
 def run_as_module(feature: Feature) -> None:
     """Run a feature as an Ansible module, in the interpreter on the target."""
-    module = AnsibleModule(argument_spec=feature.arguments, supports_check_mode=True, **feature.constraints)
+    module = _Module(argument_spec=feature.arguments, supports_check_mode=True, **feature.constraints)
     call = Call(module.params, check_mode=module.check_mode, warn=module.warn)
     try:
         result = feature.run(call)

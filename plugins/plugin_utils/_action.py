@@ -16,6 +16,7 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, error_result
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import secrets
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
 
 
@@ -47,14 +48,15 @@ class InProcessAction(ActionBase):
         except ServingError as error:
             outcome = error_result(error)
         outcome["invocation"] = {"module_args": params}
-        result.update(remove_values(outcome, validation._no_log_values))
+        result.update(remove_values(outcome, validation._no_log_values | secrets(params)))
         if warnings:
             result["warnings"] = [*result.get("warnings", []), *warnings]
         return result
 
     def _runs_here(self, task_vars: dict[str, Any]) -> bool:
         """Tell whether the module would run on this machine, as this user and by this interpreter."""
-        interpreter = str(task_vars.get("ansible_python_interpreter") or sys.executable)
+        # Variables reach an action as they were written: "{{ ansible_playbook_python }}", say.
+        interpreter = str(self._templar.template(task_vars.get("ansible_python_interpreter")) or sys.executable)
         return (
             self._connection.transport.rpartition(".")[2] == "local"
             and not self._connection.become

@@ -54,7 +54,9 @@ class Fault:
 
     :param method: ``GET`` also matches lists, ``WATCH`` only watches.
     :param path: a regular expression that is searched in the path.
-    :param status: the answer's code; None closes the connection without one.
+    :param status: the answer's code; None resets the connection instead of answering.
+    :param delay: seconds before the answer; a status below 400 then is the right answer, only late.
+    :param stream: the events of a watch, instead of the right ones.
     """
 
     method: str
@@ -65,6 +67,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     times: int = 1
     delay: float = 0.0
+    stream: list[Json] = field(default_factory=list)
 
 
 @dataclass
@@ -281,6 +284,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if fault.status >= 400:
                 self._send(*_status(fault.status, fault.reason, fault.message), fault.headers)
+                return
+            if fault.stream:
+                self._send(200, b"".join(json.dumps(event).encode() + b"\n" for event in fault.stream))
                 return
         match = _URL.fullmatch(path)
         if path == "/apis/apps/v1":

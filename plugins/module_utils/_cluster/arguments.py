@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import env_fallback
@@ -39,3 +40,29 @@ def wait_arguments(default_timeout: int) -> dict[str, Any]:
         "wait": {"type": "bool", "default": True},
         "wait_timeout": {"type": "int", "default": default_timeout},
     }
+
+
+def secrets(params: Mapping[str, Any]) -> set[str]:
+    """Find what must not be shown of a kubeconfig that was given as a mapping; a path to one is no secret."""
+    kubeconfig = params.get("kubeconfig")
+    if isinstance(kubeconfig, str):
+        return {kubeconfig} if "\n" in kubeconfig else set()  # the text of one, given by mistake
+    if not isinstance(kubeconfig, Mapping):
+        return set()
+    users = kubeconfig.get("users")
+    return {
+        text
+        for entry in (users if isinstance(users, list) else [])
+        if isinstance(entry, Mapping) and isinstance(entry.get("user"), Mapping)
+        for text in _user_secrets(entry["user"])
+        if isinstance(text, str) and text
+    }
+
+
+def _user_secrets(user: Mapping[str, Any]) -> Iterator[Any]:
+    yield from (user.get(key) for key in ("token", "password", "client-key-data"))
+    exec_, provider = user.get("exec"), user.get("auth-provider")
+    if isinstance(exec_, Mapping):
+        yield from (entry.get("value") for entry in exec_.get("env") or [])
+    if isinstance(provider, Mapping):
+        yield from (provider.get("config") or {}).values()

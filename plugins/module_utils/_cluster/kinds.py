@@ -54,6 +54,7 @@ _BUILTIN = {
     ("v1", "ServiceAccount"): Resource("serviceaccounts", True),
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): Resource("customresourcedefinitions", False),
     ("apps/v1", "Deployment"): Resource("deployments", True),
+    ("apps/v1", "ReplicaSet"): Resource("replicasets", True),
     ("autoscaling/v2", "HorizontalPodAutoscaler"): Resource("horizontalpodautoscalers", True),
     ("batch/v1", "Job"): Resource("jobs", True),
     ("networking.k8s.io/v1", "Ingress"): Resource("ingresses", True),

@@ -19,3 +19,23 @@ def is_ready(pod: Json) -> bool:
 def live_pods(objects: Iterable[Json]) -> list[Json]:
     """Give the pods among some objects that are not about to leave."""
     return [entry for entry in objects if entry["kind"] == "Pod" and not entry["metadata"].get("deletionTimestamp")]
+
+
+def current_pods(deployment: Json | None, objects: Iterable[Json]) -> list[Json]:
+    """Give the live pods of a Deployment's present template, found by the ReplicaSet of its revision.
+
+    Those of the template before are about to go, so what they are stuck in says nothing of the rollout.
+    """
+    objects = list(objects)
+    revision = _revision(deployment or {"metadata": {}})
+    hashes = {
+        entry["metadata"]["labels"]["pod-template-hash"]
+        for entry in objects
+        if entry["kind"] == "ReplicaSet" and revision is not None and _revision(entry) == revision
+    }
+    return [pod for pod in live_pods(objects) if pod["metadata"].get("labels", {}).get("pod-template-hash") in hashes]
+
+
+def _revision(manifest: Json) -> str | None:
+    revision: str | None = manifest["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision")
+    return revision

@@ -26,9 +26,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._errors import 
     ServingError,
     UnreachableError,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_url
 
 try:
     import urllib3
+    import yaml
     from kubernetes import client as kubernetes_client
     from kubernetes import config as kubernetes_config
     from kubernetes.config import kube_config
@@ -314,54 +316,76 @@ def connect(params: Mapping[str, Any]) -> Session:
             hint="Install it there: pip install kubernetes",
             details={"exception": IMPORT_ERROR},
         )
+    timeout = params.get("request_timeout") or 30.0
+    if timeout < 0:
+        raise InputError(f"request_timeout: {timeout:g} is no time.", hint="Give seconds, such as 30.")
+    host = require_url(params["host"], "host") if params.get("host") else None
+    context = params.get("context")
     configuration = kubernetes_client.Configuration()
-    kubeconfig, context = params.get("kubeconfig"), params.get("context")
     try:
-        if isinstance(kubeconfig, dict):
-            kubernetes_config.load_kube_config_from_dict(
-                kubeconfig, context=context, client_configuration=configuration, persist_config=False
-            )
-        elif kubeconfig or context:
-            _load_kubeconfig_file(kubeconfig, context, configuration)
-        elif not params.get("host"):
-            if Path(kube_config.KUBE_CONFIG_DEFAULT_LOCATION).expanduser().exists():
-                _load_kubeconfig_file(None, None, configuration)
-            else:
-                kubernetes_config.load_incluster_config(client_configuration=configuration)
+        _configure(configuration, params.get("kubeconfig"), context, host)
+        _override(configuration, params, host)
+        return Session(context or configuration.host, configuration, timeout)
     except kubernetes_config.ConfigException as error:
+        raise _no_session(f"Can't connect to a cluster: {str(error).rstrip('.')}.") from error
+    except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+        # ssl.SSLError is an OSError, and what base64 and the proxy's address can be wrong in are ValueErrors.
+        name = context or configuration.host
+        raise _no_session(f"cluster {name}: its certificates or its proxy can't be used: {error}.") from error
+    except InputError:
         kube_config._cleanup_temp_files()
-        raise InputError(
-            f"Can't connect to a cluster: {str(error).rstrip('.')}.",
-            hint="Give kubeconfig and context, or host and api_key.",
-        ) from error
-    _override(configuration, params)
-    name = context or configuration.host
-    try:
-        return Session(name, configuration, float(params.get("request_timeout") or 30.0))
-    except (OSError, ssl.SSLError) as error:
-        kube_config._cleanup_temp_files()
-        raise InputError(
-            f"cluster {name}: its certificates can't be loaded: {error}.",
-            hint="Check ca_cert, client_cert and client_key, or the kubeconfig's certificate data.",
-        ) from error
+        raise
 
 
-def _load_kubeconfig_file(path: str | None, context: str | None, configuration: Any) -> None:
-    if path is not None and not isinstance(path, str):
+def _no_session(message: str) -> InputError:
+    kube_config._cleanup_temp_files()
+    return InputError(
+        message,
+        hint="Give kubeconfig and context, or host and api_key; check ca_cert, client_cert, client_key and proxy.",
+    )
+
+
+def _configure(configuration: Any, kubeconfig: Any, context: str | None, host: str | None) -> None:
+    """Read the kubeconfig that was given, or else the user's own, or else the pod's service account."""
+    if isinstance(kubeconfig, dict):
+        kubernetes_config.load_kube_config_from_dict(
+            kubeconfig, context=context, client_configuration=configuration, persist_config=False
+        )
+    elif kubeconfig or context:
+        _load_kubeconfig_file(kubeconfig, context, configuration)
+    elif not host:
+        defaults = str(kube_config.KUBE_CONFIG_DEFAULT_LOCATION).split(os.pathsep)
+        if any(Path(path).expanduser().exists() for path in defaults):
+            _load_kubeconfig_file(None, None, configuration)
+        else:
+            kubernetes_config.load_incluster_config(client_configuration=configuration)
+
+
+def _load_kubeconfig_file(path: Any, context: str | None, configuration: Any) -> None:
+    if path and not isinstance(path, str):
         raise InputError(f"kubeconfig takes a path or a mapping, not {type(path).__name__}.")
+    if path and not path.isprintable():
+        # Not quoted: it may be the text of a kubeconfig.
+        raise InputError("kubeconfig is no path.", hint="Give a path, or a mapping by the filter from_yaml.")
     resolved = os.path.expandvars(str(Path(path).expanduser())) if path else None
+    name = f"kubeconfig {resolved or 'of the user'}" + (f", context {context}" if context else "")
     try:
+        if resolved:
+            open(resolved, "rb").close()  # the client's own message names no file
         kubernetes_config.load_kube_config(
             config_file=resolved, context=context, client_configuration=configuration, persist_config=False
         )
+    except kubernetes_config.ConfigException as error:
+        raise kubernetes_config.ConfigException(f"{name}: {error}") from error
     except OSError as error:
-        raise InputError(f"kubeconfig {resolved} can't be read: {error.strerror}.") from error
+        raise InputError(f"{name} can't be read: {error.strerror}.", hint="Check path and permissions.") from error
+    except (yaml.YAMLError, UnicodeError, AttributeError, TypeError) as error:
+        raise InputError(f"{name} is no kubeconfig.", hint="Check its YAML.") from error
 
 
-def _override(configuration: Any, params: Mapping[str, Any]) -> None:
+def _override(configuration: Any, params: Mapping[str, Any], host: str | None) -> None:
     """Put explicitly given parameters over what the kubeconfig says."""
     for parameter, attribute in (
-        ("host", "host"),
         ("validate_certs", "verify_ssl"),
         ("ca_cert", "ssl_ca_cert"),
         ("client_cert", "cert_file"),
@@ -370,7 +394,7 @@ def _override(configuration: Any, params: Mapping[str, Any]) -> None:
     ):
         if params.get(parameter) is not None:
             setattr(configuration, attribute, params[parameter])
-    configuration.host = configuration.host.rstrip("/")
+    configuration.host = host or configuration.host.rstrip("/")
     if params.get("api_key"):
         configuration.api_key = {"BearerToken": f"Bearer {params['api_key']}"}
         configuration.refresh_api_key_hook = None

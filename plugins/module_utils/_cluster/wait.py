@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import (
     ApiError,
@@ -150,6 +151,7 @@ def _follow(
 def rollout_missing(session: Session, deployment: Json | None, pods: list[Json]) -> str:
     """Judge a Deployment's rollout: ``""`` when every replica runs the present template and is available.
 
+    :param pods: those of the present template, see :func:`pods.current_pods`.
     :raises WaitError: when a pod of it can't come up, with the reason and the latest event.
     """
     if deployment is None:
@@ -163,7 +165,9 @@ def rollout_missing(session: Session, deployment: Json | None, pods: list[Json])
             raise WaitError(f"cluster {session.name}: {Ref.of(deployment)}: {condition['message']}.")
     for pod in pods:
         require_startable(session, pod)
-    updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
+    updated = status.get("updatedReplicas", 0)
+    # The Deployment and its pods are watched apart, so either may be ahead of the other.
+    available = min(status.get("availableReplicas", 0), sum(map(is_ready, pods)))
     if updated < wanted or available < wanted or status.get("replicas", 0) > updated:
         name = deployment["metadata"]["name"]
         return f"{name}: {updated} of {wanted} replicas updated, {available} available; {_pods_in_words(pods)}"
@@ -215,8 +219,8 @@ def _hopeless(session: Session, pod: Json, reason: str, message: str) -> WaitErr
         if event.get("involvedObject", {}).get("name") == name and event.get("type") == "Warning"
     ]
     events.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-    last = f" Last event: {events[-1].get('reason')}: {events[-1].get('message')}" if events else ""
+    last = f" Last event: {events[-1].get('reason')}: {str(events[-1].get('message')).rstrip('.')}." if events else ""
     return WaitError(
-        f"cluster {session.name}: pod {namespace}/{name} can't start: {reason}: {message.strip()}.{last}",
+        f"cluster {session.name}: pod {namespace}/{name} can't start: {reason}: {message.strip().rstrip('.')}.{last}",
         hint="The previous pods keep serving; correct the cause and run again.",
     )

@@ -14,7 +14,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.argume
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import live_pods
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError, WaitError
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, ServingError, WaitError
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import REST_PORT, server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import (
     require_dns_label,
@@ -40,6 +40,8 @@ def run(call: Call) -> Result:
     """Probe until every answer is right, or the time is over."""
     params = call.params
     wanted = goldens(params["models"])
+    if params["timeout"] <= 0:
+        raise InputError(f"timeout: {params['timeout']:g} is no time.", hint="Give seconds, such as 5.")
     deadline = Deadline.after(params["wait_timeout"])
     with ExitStack() as stack:
         find_targets = _targets(params, stack)
@@ -57,9 +59,9 @@ def run(call: Call) -> Result:
 
 def _targets(params: Mapping[str, Any], stack: ExitStack) -> Any:
     """Give a function that finds what to probe at this moment: name to the way there."""
-    if params["url"]:
+    if params["url"] is not None:
         url = require_url(params["url"], "url")
-        host = require_host_name(params["host_header"], "host_header") if params["host_header"] else None
+        host = require_host_name(params["host_header"], "host_header") if params["host_header"] is not None else None
         send = url_transport(
             url, timeout=params["timeout"], host=host, validate_certs=params["validate_certs"] is not False
         )

@@ -21,7 +21,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.argume
     wait_arguments,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready, live_pods
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import current_pods, is_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import (
     Deadline,
@@ -109,14 +109,21 @@ def _announce_config(session: Session, spec: ServerSpec, changes: Iterable[Chang
 def _wait_rollout(session: Session, spec: ServerSpec, deadline: Deadline) -> list[str]:
     """Wait until all replicas are available; gives the names of their pods."""
     labels = server_selector(spec.name)
-    kinds = [Kind("apps/v1", "Deployment", spec.namespace, labels), Kind("v1", "Pod", spec.namespace, labels)]
+    kinds = [
+        Kind("apps/v1", "Deployment", spec.namespace, labels),
+        Kind("apps/v1", "ReplicaSet", spec.namespace, labels),
+        Kind("v1", "Pod", spec.namespace, labels),
+    ]
     deployment = Ref("apps/v1", "Deployment", spec.name, spec.namespace)
 
+    def pods(objects: dict[Ref, Json]) -> list[Json]:
+        return current_pods(objects.get(deployment), objects.values())
+
     def judge(objects: dict[Ref, Json]) -> str:
-        return rollout_missing(session, objects.get(deployment), live_pods(objects.values()))
+        return rollout_missing(session, objects.get(deployment), pods(objects))
 
     objects = wait_until(session, kinds, judge, deadline)
-    return sorted(pod["metadata"]["name"] for pod in live_pods(objects.values()) if is_ready(pod))
+    return sorted(pod["metadata"]["name"] for pod in pods(objects) if is_ready(pod))
 
 
 def _wait_loaded(session: Session, spec: ServerSpec, pods: list[str], deadline: Deadline) -> None:

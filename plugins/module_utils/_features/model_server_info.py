@@ -27,7 +27,7 @@ def run(call: Call) -> Result:
     """Read the servers of a namespace, or the one named."""
     namespace = require_dns_label(call.params["namespace"], "namespace")
     name = call.params["name"]
-    labels = {**_OURS, **server_selector(require_dns_label(name, "name"))} if name else _OURS
+    labels = {**_OURS, **server_selector(require_dns_label(name, "name"))} if name is not None else _OURS
     with connect(call.params) as session:
         deployments = session.find("apps/v1", "Deployment", namespace, labels=labels)
         return Result(values={"servers": [_server(session, namespace, entry) for entry in deployments]})

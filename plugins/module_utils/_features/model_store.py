@@ -27,7 +27,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait i
     require_startable,
     wait_until,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError, InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import (
     MODELS_PATH,
@@ -99,19 +99,30 @@ def read_record(claim: Json | None) -> Record:
     return cast(Record, json.loads(text)) if text else {}
 
 
-def _artefacts(models: Iterable[dict[str, Any]]) -> list[Artefact]:
+def _artefacts(models: Iterable[dict[str, Any]] | None) -> list[Artefact]:
     """Read the versions from their sources and hold them against the digests that were asked for."""
-    models = list(models)
+    models = list(models or ())
     if not models:
         raise InputError("models is empty.", hint="Name one model or more; use state: absent to remove the store.")
     require_unique([entry["name"] for entry in models], "models")
     artefacts = []
     for entry in models:
         name = require_model(entry["name"], "models.name")
-        require_unique([str(version) for version in entry["versions"]], f"models: {name}: versions")
-        for version in entry["versions"]:
+        versions = entry["versions"] or []
+        if not versions:
+            raise InputError(f"models: {name} has no version to copy.", hint="List one or more in versions.")
+        require_unique([str(version) for version in versions], f"models: {name}: versions")
+        # The keys of a dict come as the user wrote them: 1 or "1".
+        digests = {str(version): digest for version, digest in (entry.get("digests") or {}).items()}
+        unused = sorted(digests.keys() - {str(version) for version in versions})
+        if unused:
+            raise InputError(
+                f"models: {name}: digests names version {', '.join(unused)}, which is not to be copied.",
+                hint="A digest is checked when its version is copied: correct versions or digests.",
+            )
+        for version in versions:
             artefact = read_artefact(name, require_version(version, f"models: {name}"), entry["source"])
-            wanted = (entry.get("digests") or {}).get(version, (entry.get("digests") or {}).get(str(version)))
+            wanted = digests.get(str(version))
             if wanted is not None and not DIGEST.fullmatch(str(wanted)):
                 raise InputError(f"{artefact}: {wanted!r} is no digest.", hint="Use sha256: and 64 hexadecimal digits.")
             if wanted is not None and wanted != artefact.digest:
@@ -172,7 +183,7 @@ def _fill(
             record = _with(record, [artefact])
             _write_record(session, ref, record)
     finally:
-        session.request("DELETE", session.path(pod), query={"gracePeriodSeconds": "0"})
+        _delete(session, pod)
 
 
 def _write_record(session: Session, ref: Ref, record: Record) -> None:
@@ -188,8 +199,16 @@ def _write_record(session: Session, ref: Ref, record: Record) -> None:
 
 def _remove(session: Session, pod: Ref, pods: Kind, deadline: Deadline) -> None:
     if session.get(pod) is not None:
-        session.request("DELETE", session.path(pod), query={"gracePeriodSeconds": "0"})
+        _delete(session, pod)
         wait_until(session, [pods], lambda objects: f"{pod} is still there" if pod in objects else "", deadline)
+
+
+def _delete(session: Session, pod: Ref) -> None:
+    try:
+        session.request("DELETE", session.path(pod), query={"gracePeriodSeconds": "0"})
+    except ApiError as error:
+        if error.status != 404:  # it may be gone already, by its own deadline or with its node
+            raise
 
 
 def _pod_missing(session: Session, pod: Json | None) -> str:

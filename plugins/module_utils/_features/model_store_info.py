@@ -26,7 +26,7 @@ def run(call: Call) -> Result:
     params = call.params
     namespace = require_dns_label(params["namespace"], "namespace")
     name = params["name"]
-    labels = {**_OURS, **selector("store", require_dns_label(name, "name"))} if name else _OURS
+    labels = {**_OURS, **selector("store", require_dns_label(name, "name"))} if name is not None else _OURS
     deadline = Deadline.after(params["wait_timeout"])
     with connect(params) as session:
         claims = session.find("v1", "PersistentVolumeClaim", namespace, labels=labels)
