@@ -42,13 +42,13 @@ options:
     type: str
     choices: [ingress, gateway]
     default: ingress
-  host:
+  hostname:
     description: Host name that requests must carry; any without it.
     type: str
   grpc:
     description:
       - Whether to let in gRPC too.
-      - A gRPC call does not show its model to a proxy. Where several servers share an edge, give each model an O(host) of its own.
+      - A gRPC call does not show its model to a proxy. Where several servers share an edge, give each model an O(hostname) of its own.
       - With O(kind=ingress), this is tested with Traefik; other controllers may need annotations of their own.
     type: bool
     default: true
@@ -105,7 +105,7 @@ EXAMPLES = r"""
     gateway:
       name: edge
       namespace: traefik
-    host: half-plus-two.models.example.org
+    hostname: half-plus-two.models.example.org
 """
 
 RETURN = r"""

@@ -47,7 +47,7 @@ def run(call: Call) -> Result:
         server=require_dns_label(params["server"], "server"),
         namespace=namespace,
         kind=params["kind"],
-        host=require_host_name(params["host"], "host") if params["host"] else None,
+        host=require_host_name(params["hostname"], "hostname") if params["hostname"] else None,
         grpc=params["grpc"],
         ingress_class=params["ingress_class"],
         gateway=(
@@ -109,7 +109,8 @@ FEATURE = Feature(
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "server": {"type": "str"},
         "kind": {"type": "str", "choices": ["ingress", "gateway"], "default": "ingress"},
-        "host": {"type": "str"},
+        # Not "host": that is the address of the cluster's API server.
+        "hostname": {"type": "str"},
         "grpc": {"type": "bool", "default": True},
         "ingress_class": {"type": "str"},
         "gateway": {

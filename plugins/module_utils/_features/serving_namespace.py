@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import (
     Bundle,
@@ -32,6 +34,17 @@ def run(call: Call) -> Result:
     name = require_dns_label(params["name"], "name")
     ref = Ref("v1", "Namespace", name)
     deadline = Deadline.after(params["wait_timeout"])
+    spec = NamespaceSpec(
+        name=name,
+        labels=params["labels"],
+        annotations=params["annotations"],
+        pod_security=params["pod_security"],
+        quota={key: str(value) for key, value in params["quota"].items()},
+        default_requests={key: str(value) for key, value in params["default_requests"].items()},
+        isolate=params["isolate"],
+        overrides=params["overrides"],
+    )
+    namespace(spec)  # refuses bad overrides before the first call
     with connect(params) as session:
         live = session.get(ref)
         if live is not None and live["metadata"].get("deletionTimestamp") and not call.check_mode:
@@ -39,17 +52,7 @@ def run(call: Call) -> Result:
             _wait_gone(session, ref, deadline)
             live = None
         ours = live is None or live["metadata"].get("annotations", {}).get(CREATED) == "true"
-        spec = NamespaceSpec(
-            name=name,
-            labels=params["labels"],
-            annotations=params["annotations"],
-            pod_security=params["pod_security"],
-            quota={key: str(value) for key, value in params["quota"].items()},
-            default_requests={key: str(value) for key, value in params["default_requests"].items()},
-            isolate=params["isolate"],
-            created=ours,
-            overrides=params["overrides"],
-        )
+        spec = replace(spec, created=ours)
         if params["state"] == "present":
             return result_of(apply(session, Bundle("namespace", name, namespace(spec)), check=call.check_mode))
         if live is None:
