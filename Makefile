@@ -42,6 +42,15 @@ build/collections/ansible_collections/modelfleet/serving:
 fleet: env ## Make the local fleet: three clusters and their endpoint
 	@$(FLEET)
 
+.PHONY: demo
+demo: fleet ## Serve models from three clusters, lose one of them and no request
+	@$(STAGES) $(PLAYBOOK) modelfleet.serving.site
+	@$(STAGES) $(PLAYBOOK) modelfleet.serving.demo
+
+.PHONY: status
+status: env ## Show clusters, models, versions, health and traffic
+	@$(STAGES) $(PLAYBOOK) modelfleet.serving.status
+
 .PHONY: clean
 clean: env ## Remove the clusters and the endpoint, keep what was built
 	@$(FLEET) --extra-vars local_fleet_state=absent
