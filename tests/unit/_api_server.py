@@ -232,6 +232,7 @@ class ApiServer:
             manifest = copy.deepcopy(manifest)
             metadata = manifest["metadata"]
             metadata |= {"resourceVersion": str(self._version), "uid": f"uid-{hash(key) & 0xFFFF:x}"}
+            metadata.setdefault("generation", 1)
             if key[1] == "namespaces":
                 metadata.setdefault("labels", {})["kubernetes.io/metadata.name"] = key[3]
             if known is None:
@@ -380,7 +381,8 @@ class _Handler(BaseHTTPRequestHandler):
                 process.communicate()
                 self.connection.close()
                 return
-            process.stdin.write(data[1:])
+            with contextlib.suppress(BrokenPipeError):  # it ended without reading all
+                process.stdin.write(data[1:])
         output, errors = process.communicate()
         status: Json = {"status": "Success"}
         if process.returncode:
