@@ -24,7 +24,6 @@ options:
       - The first four say how to reach it. A setting that is left out keeps its stored value, or gets the default named
         here when the endpoint is created.
     type: dict
-    default: {}
     suboptions:
       config_path:
         description: The configuration file, which is written completely. Its folder must be writable.
@@ -59,14 +58,16 @@ options:
           - This module does not need it. Whoever reaches it commands HAProxy. None when the endpoint is created.
         type: str
       user:
-        description: The account that HAProxy runs as. Unchanged (that is, as it was started) when the endpoint is created.
+        description: >-
+          The account that HAProxy runs as. Unchanged (that is, as it was started) when the endpoint
+          is created.
         type: str
       group:
         description: The group that HAProxy runs as.
         type: str
       resolvers:
         description:
-          - Name servers that follow the members' addresses, as C(HOST:PORT), such as V(127.0.0.11:53) in a Docker network.
+          - Name servers that follow the members' addresses, as C(HOST:PORT), V(127.0.0.11:53) for one in Docker.
           - Those of the system (C(/etc/resolv.conf)) when the endpoint is created.
         type: list
         elements: str
@@ -86,7 +87,7 @@ options:
       retries:
         description:
           - How many other members are tried when one fails to answer. V(3) when the endpoint is created.
-          - Only requests that may be repeated are (C(GET), C(:predict), C(:classify), C(:regress), and gRPC predictions).
+          - Only what may be repeated is (C(GET), C(:predict), C(:classify), C(:regress), gRPC predictions).
         type: int
       max_body:
         description:

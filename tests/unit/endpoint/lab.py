@@ -89,6 +89,23 @@ class Lab:
         """Let it go on."""
         self.backends[name].send_signal(signal.SIGCONT)
 
+    def cut(self, name: str) -> list[socket.socket]:
+        """Make a backend like one behind a cut network: new connections are neither taken nor refused.
+
+        Gives the sockets that have to stay open for that.
+        """
+        backend = self.backends[name]
+        backend.kill()
+        backend.wait()
+        port = self.members["abc".index(name)]
+        # A queue of one that is full: the kernel drops what else comes.
+        listener = socket.create_server(("127.0.0.1", port), backlog=0)
+        fillers = [socket.socket() for _ in range(3)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        return [listener, *fillers]
+
     def close(self) -> None:
         """End every process that was started here."""
         for process in [self.haproxy, *self.backends.values()]:
