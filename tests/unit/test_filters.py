@@ -1,0 +1,150 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filters pick and fleet_status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.modelfleet.serving.plugins.filter.fleet_status import fleet_status
+from ansible_collections.modelfleet.serving.plugins.filter.pick import pick
+
+MODELS = [{"name": "half_plus_two", "versions": [1, 2]}]
+
+
+def cluster(name: str, **results: Any) -> dict[str, Any]:
+    """Give a cluster in which everything is right, but for what is given."""
+    pods = [
+        {
+            "name": f"serving-{i}",
+            "ready": True,
+            "models": {"half_plus_two": {"1": "AVAILABLE", "2": "AVAILABLE"}},
+            "error": "",
+        }
+        for i in range(2)
+    ]
+    server = {"name": "serving", "replicas": 2, "available_replicas": 2, "models": ["half_plus_two"], "pods": pods}
+    answers = [
+        {"target": f"pod serving-{i}", "model": "half_plus_two", "right": True, "error": "", "seconds": 0.01}
+        for i in range(2)
+    ]
+    return {
+        "inventory_hostname": name,
+        "cluster_cloud": "gcp",
+        "serving_status_servers": {"servers": [server]},
+        "serving_status_stores": {"stores": [{"versions": {"half_plus_two": {"1": "sha256:a", "2": "sha256:b"}}}]},
+        "serving_status_probe": {"results": answers},
+        **results,
+    }
+
+
+def member(name: str, **values: Any) -> dict[str, Any]:
+    """Give an active member that is up, but for what is given."""
+    usual = {"state": "active", "weight": 100, "traffic": 100, "forced": "", "up": True, "models": {}, "reasons": {}}
+    return {"name": name, "sessions": 0, **usual, **values}
+
+
+def endpoint(*members: dict[str, Any], **values: Any) -> dict[str, Any]:
+    """Give an endpoint's view of its members."""
+    return {"exists": True, "members": list(members), "fail_open": [], "drift": [], **values}
+
+
+def test_pick_keeps_the_named_keys_and_skips_absent_ones() -> None:
+    assert pick([{"name": "a", "x": 1}, {"name": "b", "y": 2}], "name", "y") == [{"name": "a"}, {"name": "b", "y": 2}]
+
+
+@pytest.mark.parametrize("entries", ["text", {"a": 1}, [1], 3])
+def test_pick_refuses_what_is_no_list_of_dictionaries(entries: Any) -> None:
+    with pytest.raises(AnsibleFilterError, match="list of dictionaries"):
+        pick(entries, "name")
+
+
+def test_pick_needs_a_key() -> None:
+    with pytest.raises(AnsibleFilterError, match="one key or more"):
+        pick([{"a": 1}])
+
+
+def test_a_fleet_in_which_everything_is_right() -> None:
+    status = fleet_status(
+        [cluster("a"), cluster("b")], MODELS, endpoint(member("a"), member("b", weight=50, traffic=50))
+    )
+    assert status["ok"]
+    assert (status["right"], status["asked"], status["reachable"]) == (4, 4, 2)
+    assert [entry["traffic"]["share"] for entry in status["clusters"]] == [67, 33]
+    (row,) = status["clusters"][0]["rows"]
+    assert [version["version"] for version in row["versions"]] == [1, 2]
+    assert row["versions"][1]["digest"] == "sha256:b"
+
+
+def test_an_unreachable_cluster_is_a_row() -> None:
+    dead = {
+        "inventory_hostname": "b",
+        "serving_status_servers": {"unreachable": True, "msg": "no answer\nmore"},
+        "serving_status_stores": {"skipped": True},
+    }
+    status = fleet_status(
+        [cluster("a"), dead], MODELS, endpoint(member("a"), member("b", state="drained", traffic=0, up=False))
+    )
+    assert status["problems"] == ["b is unreachable: no answer"]
+    assert not status["clusters"][1]["reachable"]
+    assert status["clusters"][0]["traffic"]["share"] == 100
+
+
+def test_a_cluster_that_was_never_asked_is_unreachable() -> None:
+    status = fleet_status([{"inventory_hostname": "a"}], MODELS)
+    assert status["problems"] == ["a is unreachable: it was not asked"]
+
+
+def test_a_cluster_without_the_model() -> None:
+    status = fleet_status(
+        [cluster("a", serving_status_servers={"servers": []}, serving_status_probe={"results": []})], MODELS
+    )
+    assert status["problems"] == ["a: half_plus_two: it is not deployed."]
+
+
+def test_a_wrong_prediction_and_a_missing_version() -> None:
+    bad = cluster("a")
+    bad["serving_status_probe"]["results"][1].update(right=False, error="3.1 instead of 2.5")
+    bad["serving_status_servers"]["servers"][0]["pods"][0]["models"]["half_plus_two"]["2"] = "LOADING"
+    status = fleet_status([bad], MODELS)
+    assert status["problems"] == [
+        "a: half_plus_two: version 2 is available in 1 of 2 pods.",
+        "a: half_plus_two: 1 of 2 predictions are not right. pod serving-1: 3.1 instead of 2.5",
+    ]
+
+
+def test_a_tampered_version() -> None:
+    stores = cluster("a")["serving_status_stores"]
+    stores["stores"][0]["tampered"] = [{"model": "half_plus_two", "version": 2, "published": "x", "found": "y"}]
+    status = fleet_status([cluster("a", serving_status_stores=stores)], MODELS)
+    assert status["problems"] == ["a: half_plus_two: version 2 in the store is not the published one."]
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ({"failed": True, "msg": "no answer from the socket"}, "The endpoint: no answer from the socket"),
+        ({"exists": False}, "The endpoint does not exist yet."),
+        (
+            endpoint(member("a", up=False, reasons={"half_plus_two": "L4TOUT"})),
+            "a: the balancer finds it down (half_plus_two: L4TOUT).",
+        ),
+        (endpoint(member("a", forced="maintenance")), "a: someone forced it at the balancer (maintenance)."),
+        (
+            endpoint(member("a"), fail_open=["half_plus_two"]),
+            "half_plus_two: its check fails in every cluster, so the balancer sends requests without regard to checks.",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_endpoint(answer: dict[str, Any], problem: str) -> None:
+    assert fleet_status([cluster("a")], MODELS, answer)["problems"] == [problem]
+
+
+def test_standby_members_carry_the_traffic_when_no_active_one_can() -> None:
+    status = fleet_status(
+        [cluster("a"), cluster("b")], MODELS, endpoint(member("a", up=False), member("b", state="standby"))
+    )
+    assert [entry["traffic"]["share"] for entry in status["clusters"]] == [0, 100]
