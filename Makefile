@@ -63,3 +63,37 @@ distclean: env ## Remove the fleet with everything that was built, and the envir
 .PHONY: conformance
 conformance: env ## Check a prediction server: SERVER=host:rest_port:grpc_port, or the local fleet's own
 	@tests/conformance/run "$(SERVER)"
+
+# The quality gates are pytest tests, one line each with its time. Unit tests and gates share the two workers.
+PYTEST := $(BIN)/pytest -vv --tb=short
+
+.PHONY: lint
+lint: env ## Check style, types, YAML, Ansible and the changelog
+	@$(PYTEST) -n 2 tests/sanity/test_lint.py
+
+.PHONY: unit
+unit: env ## Run the unit tests, without Docker
+	@$(BIN)/pytest -n 2 tests/unit
+
+.PHONY: sanity
+sanity: env ## Run ansible-test sanity
+	@$(PYTEST) tests/sanity/test_ansible_test.py
+
+.PHONY: package
+package: env ## Build the collection, install it into a clean place and look at it there
+	@$(PYTEST) tests/sanity/test_package.py
+
+.PHONY: molecule
+molecule: env ## Run the molecule scenarios on the local fleet
+	@$(PYTEST) tests/scenarios
+
+# Every part runs, also after one has failed, so that one run shows all there is to mend.
+.PHONY: test
+test: env ## Run everything
+	@failed=; \
+	$(MAKE) --no-print-directory unit || failed="$$failed unit"; \
+	$(PYTEST) -n 2 --dist loadfile tests/sanity || failed="$$failed sanity"; \
+	$(MAKE) --no-print-directory fleet || failed="$$failed fleet"; \
+	$(MAKE) --no-print-directory conformance || failed="$$failed conformance"; \
+	$(MAKE) --no-print-directory molecule || failed="$$failed molecule"; \
+	if [ -n "$$failed" ]; then echo "Failed:$$failed"; exit 1; fi
