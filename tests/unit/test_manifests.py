@@ -94,7 +94,7 @@ def pod_specs() -> Iterator[Any]:
                 yield pytest.param(spec, id=name)
 
 
-@pytest.mark.parametrize("spec", pod_specs())
+@pytest.mark.parametrize("spec", list(pod_specs()))
 def test_pods_meet_the_restricted_level(spec: Json) -> None:
     """Each control of https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted."""
     assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
@@ -204,15 +204,21 @@ def test_a_route_leads_to_each_verb_of_its_model_only() -> None:
         ("/v1/models/half_plus_two:classify", "Exact"),
         ("/v1/models/half_plus_two:regress", "Exact"),
     }
-    http, grpc = BUNDLES["gateway"]
-    for manifest in (http, grpc):
-        assert manifest["spec"]["parentRefs"] == [{"namespace": "edge", "name": "main"}]
-        assert manifest["spec"]["hostnames"] == ["a.example.org"]
-    assert {match["path"]["value"] for match in http["spec"]["rules"][0]["matches"]} == {
-        "/v1/models/iris",
-        "/v1/models/iris:predict",
-        "/v1/models/iris:classify",
-        "/v1/models/iris:regress",
+    (gateway,) = BUNDLES["gateway"]
+    assert gateway["spec"]["parentRefs"] == [{"namespace": "edge", "name": "main"}]
+    assert gateway["spec"]["hostnames"] == ["a.example.org"]
+    assert {
+        (match["path"]["type"], match["path"]["value"], backend["port"])
+        for rule in gateway["spec"]["rules"]
+        for match in rule["matches"]
+        for backend in rule["backendRefs"]
+    } == {
+        ("PathPrefix", "/v1/models/iris", 8501),
+        ("Exact", "/v1/models/iris:predict", 8501),
+        ("Exact", "/v1/models/iris:classify", 8501),
+        ("Exact", "/v1/models/iris:regress", 8501),
+        ("PathPrefix", "/tensorflow.serving.PredictionService", 8500),
+        ("PathPrefix", "/tensorflow.serving.ModelService", 8500),
     }
     assert [manifest["kind"] for manifest in BUNDLES["ingress of a class"]] == ["Ingress"]
     assert BUNDLES["ingress of a class"][0]["spec"]["ingressClassName"] == "nginx"
