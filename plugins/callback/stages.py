@@ -13,8 +13,7 @@ author:
   - The modelfleet maintainers (@modelfleet)
 description:
   - Prints one line when a stage begins and one when it ends, with its elapsed time and whether it changed anything.
-  - A stage is a task file that the entry task file of a role includes (its name is the include's), or a play that
-    includes none.
+  - A stage is a play, or a task file that it includes; what that one includes is part of it.
   - While a stage takes long, a line every few seconds says how long it has been going on and quotes the end of the
     log that it writes, if O(logs) is set.
   - A failure is printed in full, with the task, the file and the command's own error output.
@@ -98,6 +97,16 @@ def newest_log(directory: Path, since: float) -> Path | None:
     return newest[1] if newest else None
 
 
+def _within_include(task: Any) -> bool:
+    """Tell whether a task stands in a file that was itself included."""
+    parent = task._parent
+    while parent is not None:
+        if getattr(parent, "action", None) in _INCLUDES and not parent.statically_loaded:
+            return True
+        parent = parent._parent
+    return False
+
+
 class CallbackModule(CallbackBase):
     """The callback; see DOCUMENTATION."""
 
@@ -114,7 +123,6 @@ class CallbackModule(CallbackBase):
         self._stage_clock = 0.0
         self._changed = 0
         self._stages = 0
-        self._entry = ""
         self._quiet = threading.Event()
         self._beat: threading.Thread | None = None
 
@@ -164,17 +172,11 @@ class CallbackModule(CallbackBase):
     # Events
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
-        self._end_stage()
-        self._entry = ""
         self._begin_stage(play.get_name().strip() or "play")
 
     def v2_playbook_on_include(self, included_file: Any) -> None:
         task = included_file._task
-        path = str(task.get_path()).rsplit(":", 1)[0]
-        # What the role's main.yml includes is the entry; what the entry includes is a stage.
-        if Path(path).name == "main.yml":
-            self._entry = str(included_file._filename)
-        elif Path(path).name == Path(self._entry).name and task.action in _INCLUDES:
+        if task.action in _INCLUDES and not _within_include(task):
             self._begin_stage(task.name or Path(str(included_file._filename)).stem)
 
     def v2_runner_on_ok(self, result: Any) -> None:
@@ -189,6 +191,7 @@ class CallbackModule(CallbackBase):
         outcome = result._result
         self._end_stage("failed")
         show = self._display.display
+        show(f"  host: {result._host.get_name()}", color=constants.COLOR_ERROR)
         show(f"  task: {task.get_name().strip()}  ({task.get_path()})", color=constants.COLOR_ERROR)
         failures = [item for item in outcome.get("results", []) if item.get("failed")] or [outcome]
         for failure in failures:
@@ -200,7 +203,7 @@ class CallbackModule(CallbackBase):
                 continue
             for key in ("msg", "stdout", "stderr", "module_stdout", "module_stderr", "exception"):
                 text = str(failure.get(key) or "").strip()
-                if text:
+                if text and text != "(traceback unavailable)":
                     show("\n".join(f"  {line}" for line in text.splitlines()), color=constants.COLOR_ERROR)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
