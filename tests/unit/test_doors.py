@@ -257,8 +257,11 @@ def short(message: str) -> str:
 
 
 def requests_of(api: ApiServer) -> list[tuple[str, str]]:
-    """Give what was asked of a server, in no order: objects are applied side by side."""
-    return sorted((request.method, request.path) for request in api.requests)
+    """Give what was asked of a server, in no order: objects are applied side by side.
+
+    Without watches: what is waited for may be there before the watch begins.
+    """
+    return sorted((request.method, request.path) for request in api.requests if request.method != "WATCH")
 
 
 def target_does_the_same(played: Played) -> None:
