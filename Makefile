@@ -83,17 +83,32 @@ sanity: env ## Run ansible-test sanity
 package: env ## Build the collection, install it into a clean place and look at it there
 	@$(PYTEST) tests/sanity/test_package.py
 
+.PHONY: balancers
+balancers: env ## Run the tests of each balancer against the real one
+	@$(PYTEST) tests/balancers
+
 .PHONY: molecule
 molecule: env ## Run the molecule scenarios on the local fleet
 	@$(PYTEST) tests/scenarios
 
+# What only tests use, where it can be installed; elsewhere the tests that need it are skipped, and say so.
+TEST_PACKAGES := haproxy chromium busybox
+.PHONY: test-packages
+test-packages:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then for package in $(TEST_PACKAGES); do \
+		command -v $$package >/dev/null && continue; \
+		echo "Installing $$package"; \
+		{ apt-get update && apt-get install --yes --no-install-recommends $$package; } >/dev/null || exit 1; \
+	done; fi
+
 # Every part runs, also after one has failed, so that one run shows all there is to mend.
 .PHONY: test
-test: env ## Run everything
+test: env test-packages ## Run everything
 	@failed=; \
 	$(MAKE) --no-print-directory unit || failed="$$failed unit"; \
 	$(PYTEST) -n 2 --dist loadfile tests/sanity || failed="$$failed sanity"; \
 	$(MAKE) --no-print-directory fleet || failed="$$failed fleet"; \
+	$(MAKE) --no-print-directory balancers || failed="$$failed balancers"; \
 	$(MAKE) --no-print-directory conformance || failed="$$failed conformance"; \
 	$(MAKE) --no-print-directory molecule || failed="$$failed molecule"; \
 	if [ -n "$$failed" ]; then echo "Failed:$$failed"; exit 1; fi
