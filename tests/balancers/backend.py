@@ -21,7 +21,7 @@ async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             path = line.split()[1].decode()
             length = 0
             while (header := await reader.readline()) not in (b"\r\n", b""):
-                name, _, value = header.partition(b":")
+                name, _unused, value = header.partition(b":")
                 if name.lower() == b"content-length":
                     length = int(value)
             body = await reader.readexactly(length)

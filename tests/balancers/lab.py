@@ -24,7 +24,7 @@ GOLDEN = {"request": {"instances": [1.0, 2.0, 5.0]}, "response": {"predictions":
 
 def free_ports(count: int) -> list[int]:
     """Find ports that nobody uses at this moment."""
-    sockets = [socket.socket() for _ in range(count)]
+    sockets = [socket.socket() for _unused in range(count)]
     try:
         for entry in sockets:
             entry.bind(("127.0.0.1", 0))
@@ -58,7 +58,7 @@ class Lab:
             stdout=self.log,
             stderr=self.log,
         )
-        for _ in range(200):
+        for _unused in range(200):
             try:
                 socket.create_connection(("127.0.0.1", self.master), 1).close()
                 return process
@@ -100,7 +100,7 @@ class Lab:
         port = self.members["abc".index(name)]
         # A queue of one that is full: the kernel drops what else comes.
         listener = socket.create_server(("127.0.0.1", port), backlog=0)
-        fillers = [socket.socket() for _ in range(3)]
+        fillers = [socket.socket() for _unused in range(3)]
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
@@ -216,7 +216,7 @@ class Load:
         self._end = time.monotonic() + seconds
         self._pause = threads / rate
         self._lab, self._size, self._keep = lab, size, keep
-        self.threads = [threading.Thread(target=self._run) for _ in range(threads)]
+        self.threads = [threading.Thread(target=self._run) for _unused in range(threads)]
         for thread in self.threads:
             thread.start()
 
@@ -226,7 +226,7 @@ class Load:
             if not self._keep:
                 connection.close()
             try:
-                status, answer, _ = self._lab.predict(self._size, connection=connection)
+                status, answer, _unused = self._lab.predict(self._size, connection=connection)
                 right = answer.get("predictions") == [2.5, 3.0, 4.5]
                 outcome = ("right" if right else "wrong") if status == 200 else f"{status} {answer}"
             except (OSError, http.client.HTTPException) as error:
@@ -245,4 +245,4 @@ class Load:
 
     def lost(self) -> list[str]:
         """Give the outcomes of the requests that had no right answer."""
-        return [outcome for _, _, outcome in self.wait() if outcome != "right"]
+        return [outcome for _unused, _unused, outcome in self.wait() if outcome != "right"]

@@ -45,7 +45,7 @@ def test_life(lab: Lab) -> None:
     assert not second.changed
     assert second.diff == []
     assert lab.predict()[:2] == (200, {"predictions": [2.5, 3.0, 4.5]})
-    assert {lab.predict()[2] for _ in range(12)} == {str(port) for port in lab.members}
+    assert {lab.predict()[2] for _unused in range(12)} == {str(port) for port in lab.members}
 
     # Drained without a reload; a later run of the whole definition leaves it drained, a restart too.
     process = reloads(lab)
@@ -57,7 +57,7 @@ def test_life(lab: Lab) -> None:
     assert not lab.run(**drain).changed
     assert not lab.run().changed
     assert reloads(lab) == process
-    assert {lab.predict()[2] for _ in range(12)} == {str(port) for port in lab.members[1:]}
+    assert {lab.predict()[2] for _unused in range(12)} == {str(port) for port in lab.members[1:]}
     lab.haproxy.terminate()
     lab.haproxy.wait(5)
     lab.haproxy = lab.start_haproxy()
@@ -67,7 +67,7 @@ def test_life(lab: Lab) -> None:
     # Back, a weight, and a standby.
     lab.run(**{**drain, "members": [{"name": "a", "state": "active", "weight": 10}, {"name": "c", "state": "standby"}]})
     assert states(lab) == {"a": ("active", 10), "b": ("active", 100), "c": ("standby", 100)}
-    assert {lab.predict()[2] for _ in range(12)} <= {str(port) for port in lab.members[:2]}
+    assert {lab.predict()[2] for _unused in range(12)} <= {str(port) for port in lab.members[:2]}
 
     assert lab.run(state="absent").changed
     assert not lab.run(state="absent").changed
@@ -137,7 +137,7 @@ def test_a_paused_cluster_loses_nothing(lab: Lab, size: int) -> None:
     lab.pause("b")
     time.sleep(2)
     lab.resume("b")
-    assert max(taken for _, taken, _ in load.wait()) < 3
+    assert max(taken for _unused, taken, _unused in load.wait()) < 3
     assert load.lost() == []
 
 
@@ -166,7 +166,7 @@ def test_wrong_answers_take_a_cluster_out(lab: Lab) -> None:
     lab.mood("b", "wrong")
     time.sleep(1)
     assert [member["up"] for member in lab.info()["members"]] == [True, False, True]
-    assert {lab.predict()[1]["predictions"][0] for _ in range(20)} == {2.5}
+    assert {lab.predict()[1]["predictions"][0] for _unused in range(20)} == {2.5}
 
 
 def test_when_all_checks_fail_nothing_is_removed(lab: Lab) -> None:
@@ -182,7 +182,7 @@ def test_a_standby_takes_over_alone(lab: Lab) -> None:
     members = lab.params()["members"]
     members[1]["state"] = members[2]["state"] = "standby"
     lab.run(members=members)
-    assert {lab.predict()[2] for _ in range(6)} == {str(lab.members[0])}
+    assert {lab.predict()[2] for _unused in range(6)} == {str(lab.members[0])}
     load = Load(lab, 3, 50)
     time.sleep(0.5)
     lab.pause("a")

@@ -171,7 +171,7 @@ def _masked_crc(data: bytes) -> int:
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
-        for _ in range(8):
+        for _unused in range(8):
             crc = (crc >> 1) ^ (0x82F63B78 & -(crc & 1))
     crc ^= 0xFFFFFFFF
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF

@@ -141,7 +141,7 @@ def wait_until(condition: Callable[[], Any], timeout: float = 20.0) -> None:
 def free_ports(number: int) -> list[int]:
     """Ports that are free on the loopback address, all different."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        sockets = [stack.enter_context(socket.socket()) for _unused in range(number)]
         for item in sockets:
             item.bind(("127.0.0.1", 0))
         return [int(item.getsockname()[1]) for item in sockets]

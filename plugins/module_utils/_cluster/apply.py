@@ -200,7 +200,7 @@ def _delete_members(
     """Delete the members of an ApplySet that are not to be kept, pods' owners before what they use."""
     doomed: list[Json] = []
     for group_kind in sorted(kinds, key=lambda text: (-wave(text.partition(".")[0]), text)):
-        kind, _, group = group_kind.partition(".")
+        kind, _unused, group = group_kind.partition(".")
         api_version = session.api_version(group, kind)
         if api_version is None:
             continue  # the CRD is gone, and its objects with it

@@ -53,7 +53,7 @@ def project(value: Any, fields: Fields) -> Any:
 
 def _names_item(key: str, item: Any) -> bool:
     """Tell whether a path element (``k:`` by key fields, ``v:`` by value) stands for this item of a list."""
-    selector, _, text = key.partition(":")
+    selector, _unused, text = key.partition(":")
     wanted = json.loads(text)
     if selector == "k" and isinstance(item, dict):
         # A key field that was left out of the object has a default, such as protocol TCP of a port.

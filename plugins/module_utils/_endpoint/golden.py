@@ -141,7 +141,7 @@ def _decimals(low: Decimal, high: Decimal) -> list[str]:
 
 
 def _split(number: Decimal) -> tuple[int, str]:
-    whole, _, fraction = f"{number:f}".partition(".")
+    whole, _unused, fraction = f"{number:f}".partition(".")
     return int(whole), fraction.rstrip("0")
 
 

@@ -119,7 +119,7 @@ def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
 def _require_bind(value: str, option: str, sockets: bool = False) -> None:
     if sockets and re.fullmatch(r"/[A-Za-z0-9._/-]{1,100}", value):
         return
-    host, _, port = value.rpartition(":")
+    host, _unused, port = value.rpartition(":")
     if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or not host:
         raise InputError(f"{option}: {value!r} is no address.", hint="Use ADDRESS:PORT, such as '127.0.0.1:8404'.")
     require_port(int(port), option)
@@ -228,7 +228,7 @@ class HAProxy:
         text = self._master.worker("show stat -1 4 -1").lstrip("# ")
         members: dict[str, dict[str, Any]] = {}
         for row in csv.DictReader(io.StringIO(text)):
-            kind, _, model = row["pxname"].partition(".")
+            kind, _unused, model = row["pxname"].partition(".")
             if row["svname"] in ("BACKEND", "FRONTEND") or not model:
                 continue
             member = members.setdefault(row["svname"], {"models": {}, "reasons": {}, "sessions": 0})
@@ -377,7 +377,7 @@ class HAProxy:
                     if forced:
                         commands.append((wanted > 0, f"set server {server} state ready"))
         # What brings traffic comes before what takes it away.
-        ordered = [command for _, command in sorted(commands, key=lambda entry: not entry[0])]
+        ordered = [command for _unused, command in sorted(commands, key=lambda entry: not entry[0])]
         if not ordered:
             return
         answer = self._master.worker("; ".join(ordered)).strip()
@@ -460,7 +460,7 @@ class Master:
                 connection.close()
                 raise
             return connection
-        host, _, port = self._address.rpartition(":")
+        host, _unused, port = self._address.rpartition(":")
         return socket.create_connection((host.strip("[]"), int(port)), self._timeout)
 
 

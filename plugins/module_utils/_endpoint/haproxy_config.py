@@ -146,8 +146,8 @@ backend rest.{{ model.name }}
     timeout server {{ milliseconds(model.timeout) }}
     option httpchk
 {% if model.golden %}
-    http-check send meth POST uri '/v1/models/{{ model.name }}:predict' ver HTTP/1.1 hdr Host '{{ model.host or "modelfleet" }}' hdr Content-Type application/json{#
-    #} body '{{ request_body(model.golden) }}'
+    http-check send meth POST uri '/v1/models/{{ model.name }}:predict' ver HTTP/1.1{#
+    #} hdr Host '{{ model.host or "modelfleet" }}' hdr Content-Type application/json body '{{ request_body(model.golden) }}'
     http-check expect rstring '{{ answer_pattern(model.golden) }}'
 {% else %}
     # The metadata needs a loaded model; the model's status answers 200 while it loads, too.
@@ -178,7 +178,8 @@ backend unknown
     http-after-response set-header content-type application/grpc if { var(txn.grpc) -m bool }
     http-request return status 200 hdr grpc-status 5 hdr grpc-message 'Servable not found for request' if grpc
     http-request set-var(txn.model) path,field(4,/),field(1,:),json(utf8s) if rest
-    http-request return status 404 content-type application/json lf-string '{ "error": "Could not find any versions of model %[var(txn.model)]" }' if rest { method GET HEAD }
+    http-request return status 404 content-type application/json{#
+    #} lf-string '{ "error": "Could not find any versions of model %[var(txn.model)]" }' if rest { method GET HEAD }
     http-request return status 404 content-type application/json{#
     #} lf-string '{ "error": "Servable not found for request: Latest(%[var(txn.model)])" }' if rest
     http-request return status 404 content-type application/json string '{ "error": "Models are at /v1/models/NAME" }'

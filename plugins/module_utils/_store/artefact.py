@@ -59,7 +59,7 @@ def parse_listing(listing: bytes) -> dict[str, str]:
     """Read what ``find . -type f … | xargs -0 sha256sum`` printed: path to sha256."""
     files = {}
     for line in listing.decode(errors="replace").split("\n")[:-1]:
-        digest, _, path = line.partition("  ")
+        digest, _unused, path = line.partition("  ")
         files[path.removeprefix("./")] = digest
     return files
 

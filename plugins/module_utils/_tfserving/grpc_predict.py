@@ -218,7 +218,7 @@ def main() -> None:
     """``ADDRESS MODEL INPUT JSON-VALUES``; prints the outputs and the version as JSON."""
     address, model, name, values = sys.argv[1:5]
     answer = predict(address, model, {name: json.loads(values)})
-    print(json.dumps({"outputs": answer.outputs, "version": answer.version}))
+    sys.stdout.write(json.dumps({"outputs": answer.outputs, "version": answer.version}) + "\n")
 
 
 if __name__ == "__main__":

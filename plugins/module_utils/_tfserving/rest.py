@@ -19,7 +19,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.sessio
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError, UnreachableError
 
 # Method, path and body in; status code and body out. Raises UnreachableError when nobody answers.
-Transport = Callable[[str, str, bytes | None], tuple[int, bytes]]
+Transport = Callable[[str, str, "bytes | None"], tuple[int, bytes]]
 
 
 def url_transport(url: str, *, timeout: float, host: str | None = None, validate_certs: bool = True) -> Transport:

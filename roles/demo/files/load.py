@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A light load of predictions on 127.0.0.1, for the demo; nothing but Python's standard library.
@@ -47,7 +46,7 @@ class Connection:
         status = int((await self._reader.readuntil(b"\r\n")).split()[1])
         headers: dict[str, str] = {}
         while (line := await self._reader.readuntil(b"\r\n")) != b"\r\n":
-            name, _, value = line.decode("latin-1").partition(":")
+            name, _unused, value = line.decode("latin-1").partition(":")
             headers[name.strip().lower()] = value.strip().lower()
         if "chunked" in headers.get("transfer-encoding", ""):
             answer = b""
@@ -130,7 +129,7 @@ async def run(arguments: argparse.Namespace) -> None:
                 output.flush()
             connection.close()
 
-        await asyncio.gather(*(work() for _ in range(WORKERS)))
+        await asyncio.gather(*(work() for _unused in range(WORKERS)))
 
 
 def report(arguments: argparse.Namespace) -> None:

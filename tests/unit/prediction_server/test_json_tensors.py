@@ -20,7 +20,7 @@ X = {"x": jt.Input(jt.DT_FLOAT)}
 
 def inputs(document: Any, signature: dict[str, jt.Input] = X) -> dict[str, Any]:
     """The tensors of a Predict body as (shape, values)."""
-    _, arrays, _ = jt.predict_inputs(document, lambda _: signature)
+    _unused, arrays, _unused = jt.predict_inputs(document, lambda _unused: signature)
     return {name: (array.shape, array.ravel().tolist()) for name, array in arrays.items()}
 
 
