@@ -27,7 +27,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait i
     require_startable,
     wait_until,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError, InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError, InputError, WaitError
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import (
     MODELS_PATH,
@@ -169,10 +169,10 @@ def _fill(
     manifest = loader(spec, seconds=int(deadline.seconds) + 60)
     pod = Ref.of(manifest)
     pods = Kind("v1", "Pod", spec.namespace, selector("loader", spec.name))
-    _remove(session, pod, pods, deadline)  # one that a run which was cut off left behind
-    session.request("POST", session.path(Ref("v1", "Pod", "", spec.namespace)), body=manifest)
+    _remove_left(session, pod, pods, deadline)
+    made = session.request("POST", session.path(Ref("v1", "Pod", "", spec.namespace)), body=manifest)
     try:
-        wait_until(session, [pods], lambda objects: _pod_missing(session, objects.get(pod)), deadline)
+        wait_until(session, [pods], lambda objects: _not_ready(session, made, objects.get(pod)), deadline)
 
         def shell(script: str, *arguments: str, stdin: Any = ()) -> bytes:
             command = ["sh", "-c", script, "sh", *arguments]
@@ -183,7 +183,7 @@ def _fill(
             record = _with(record, [artefact])
             _write_record(session, ref, record)
     finally:
-        _delete(session, pod)
+        _delete(session, made)
 
 
 def _write_record(session: Session, ref: Ref, record: Record) -> None:
@@ -197,23 +197,34 @@ def _write_record(session: Session, ref: Ref, record: Record) -> None:
     session.request("PATCH", session.path(ref), query=query, body=body, content_type="application/apply-patch+yaml")
 
 
-def _remove(session: Session, pod: Ref, pods: Kind, deadline: Deadline) -> None:
-    if session.get(pod) is not None:
-        _delete(session, pod)
+def _remove_left(session: Session, pod: Ref, pods: Kind, deadline: Deadline) -> None:
+    """Remove the pod of a run that was cut off."""
+    left = session.get(pod)
+    if left is not None:
+        _delete(session, left)
         wait_until(session, [pods], lambda objects: f"{pod} is still there" if pod in objects else "", deadline)
 
 
-def _delete(session: Session, pod: Ref) -> None:
+def _delete(session: Session, pod: Json) -> None:
+    """Delete this pod, and not one that another run has made under the same name."""
+    options = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod["metadata"]["uid"]}}
     try:
-        session.request("DELETE", session.path(pod), query={"gracePeriodSeconds": "0"})
+        session.request("DELETE", session.path(Ref.of(pod)), body=options)
     except ApiError as error:
-        if error.status != 404:  # it may be gone already, by its own deadline or with its node
+        if error.status not in (404, 409):  # it may be gone already, by its own deadline or with its node
             raise
 
 
-def _pod_missing(session: Session, pod: Json | None) -> str:
-    if pod is None:
-        return "the loader pod does not exist yet"
+def _not_ready(session: Session, made: Json, pod: Json | None) -> str:
+    """Say what the loader pod still lacks; ``""`` when it runs.
+
+    :raises WaitError: when it is gone.
+    """
+    if pod is None or pod["metadata"]["uid"] != made["metadata"]["uid"]:
+        raise WaitError(
+            f"cluster {session.name}: {Ref.of(made)} was removed while this run was using it.",
+            hint="Another run may be filling the same store; run again when it has ended.",
+        )
     require_startable(session, pod)
     ready = any(status.get("ready") for status in pod.get("status", {}).get("containerStatuses", []))
     return "" if ready else f"{Ref.of(pod)} is {pod.get('status', {}).get('phase', 'Pending')}"
