@@ -25,6 +25,7 @@ import struct
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -208,11 +209,14 @@ class ApiServer:
             merged = _merge_patch(live, patch)
             return 200, merged if dry else self._store(key, merged)
 
-    def delete(self, key: tuple[str, str, str, str], dry: bool) -> tuple[int, Json]:
+    def delete(self, key: tuple[str, str, str, str], options: Json, dry: bool) -> tuple[int, Json]:
         with self._changed:
             live = self.objects.get(key)
             if live is None:
                 return _not_found(key)
+            uid = options.get("preconditions", {}).get("uid")
+            if uid is not None and uid != live["metadata"]["uid"]:
+                return _status(409, "Conflict", "Precondition failed: UID in precondition")
             if not dry:
                 if key[1] == "namespaces":
                     for inner in [inner for inner in self.objects if inner[2] == key[3]]:
@@ -231,7 +235,10 @@ class ApiServer:
             known = self.objects.get(key)
             manifest = copy.deepcopy(manifest)
             metadata = manifest["metadata"]
-            metadata |= {"resourceVersion": str(self._version), "uid": f"uid-{hash(key) & 0xFFFF:x}"}
+            metadata |= {
+                "resourceVersion": str(self._version),
+                "uid": (known or manifest)["metadata"].get("uid") or str(uuid.uuid4()),
+            }
             metadata.setdefault("generation", 1)
             if key[1] == "namespaces":
                 metadata.setdefault("labels", {})["kubernetes.io/metadata.name"] = key[3]
@@ -316,7 +323,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _write(self, method: str, key: tuple[str, str, str, str], query: dict[str, str], body: bytes) -> None:
         dry = query.get("dryRun") == "All"
         if method == "DELETE":
-            self._send(*self.api.delete(key, dry))
+            self._send(*self.api.delete(key, json.loads(body or b"{}"), dry))
             return
         manifest = json.loads(body)
         if method == "POST":

@@ -147,6 +147,29 @@ class TestStore:
         assert fill(1)["changed"] is True
         assert api.find("pods") == []
 
+    def test_another_run_that_takes_the_loader_away_is_told_and_keeps_its_own(
+        self, api: ApiServer, run: Run, source: Path
+    ) -> None:
+        metadata = {"name": "models-loader", "namespace": "serving"}
+        others = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"of": "another run"}}
+
+        def take_away() -> None:
+            api.on_create = kubelet
+            api.remove("pods", "models-loader")
+            api.put("pods", others)
+
+        def interfere(manifest: Json) -> None:
+            if manifest["kind"] == "Pod":
+                threading.Timer(0.3, take_away).start()
+
+        api.on_create = interfere
+        models = [{"name": "m", "source": str(source), "versions": [1]}]
+        failed = run("model_store", name="models", models=models, wait_timeout=20)
+        assert "Pod serving/models-loader was removed while this run was using it." in failed["msg"]
+        assert "Another run may be filling the same store" in failed["msg"]
+        (pod,) = api.find("pods")
+        assert pod["spec"] == {"of": "another run"}
+
     def test_a_claim_that_is_never_bound_is_a_bounded_wait(self, api: ApiServer, run: Run, source: Path) -> None:
         api.on_create = lambda manifest: None
         models = [{"name": "m", "source": str(source), "versions": [1]}]
