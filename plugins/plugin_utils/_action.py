@@ -12,6 +12,8 @@ import os
 import sys
 from typing import Any, ClassVar
 
+from ansible import constants
+from ansible.errors import AnsibleError
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 
@@ -47,7 +49,8 @@ class InProcessAction(ActionBase):
             outcome = self.feature.run(call).as_dict(self._task.diff)
         except ServingError as error:
             outcome = error_result(error)
-        outcome["invocation"] = {"module_args": params}
+        if _shows_invocation(task_vars):
+            outcome["invocation"] = {"module_args": params}
         result.update(remove_values(outcome, validation._no_log_values | secrets(params)))
         if warnings:
             result["warnings"] = [*result.get("warnings", []), *warnings]
@@ -62,3 +65,11 @@ class InProcessAction(ActionBase):
             and not self._connection.become
             and (interpreter.startswith("auto") or os.path.realpath(interpreter) == os.path.realpath(sys.executable))
         )
+
+
+def _shows_invocation(task_vars: dict[str, Any]) -> bool:
+    """Tell whether a module would return its arguments: always before ansible-core 2.21, since then on demand."""
+    try:
+        return bool(constants.config.get_config_value("INJECT_INVOCATION", variables=task_vars))
+    except AnsibleError:
+        return True

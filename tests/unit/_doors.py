@@ -10,6 +10,7 @@ import io
 import json
 from typing import Any
 
+from ansible.module_utils.common.parameters import PASS_VARS
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Feature
@@ -36,6 +37,8 @@ def run_module(module: str, arguments: dict[str, Any], *, check: bool = False, d
     """Run a module in this process; gives what it printed."""
     path = f"ansible_collections.modelfleet.serving.plugins.modules.{module}"
     modes = {"_ansible_check_mode": check, "_ansible_diff": diff}
+    if "inject_invocation" in PASS_VARS:  # since ansible-core 2.21, a module returns its arguments on demand only
+        modes["_ansible_inject_invocation"] = True
     output = io.StringIO()
     main = importlib.import_module(path).main
     with (
