@@ -48,6 +48,8 @@ def test_single_model(start: Any, tmp_path: Path, exported: Path) -> None:
     shutil.copytree(exported / "half_plus_two", tmp_path / "m")
     # saved_model/loader.cc RunRestore: without variables there is nothing to restore, and the load succeeds.
     shutil.rmtree(tmp_path / "m" / "2" / "variables")
+    # Its warm-up record would find out.
+    shutil.rmtree(tmp_path / "m" / "2" / "assets.extra")
     with start(
         ["--model_name=m", f"--model_base_path={tmp_path}/m", "--max_num_load_retries=0", "--unknown=1"]
     ) as server:
