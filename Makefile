@@ -73,7 +73,7 @@ lint: env ## Check style, types, YAML, Ansible and the changelog
 
 .PHONY: unit
 unit: env ## Run the unit tests, without Docker
-	@$(BIN)/pytest -n 2 tests/unit
+	@$(BIN)/pytest -n 2 -m 'not ansible' tests/unit
 
 .PHONY: sanity
 sanity: env ## Run ansible-test sanity
@@ -105,7 +105,7 @@ test-packages:
 .PHONY: test
 test: env test-packages ## Run everything
 	@failed=; \
-	$(MAKE) --no-print-directory unit || failed="$$failed unit"; \
+	$(BIN)/pytest -n 2 tests/unit || failed="$$failed unit"; \
 	$(PYTEST) -n 2 --dist loadfile tests/sanity || failed="$$failed sanity"; \
 	$(MAKE) --no-print-directory fleet || failed="$$failed fleet"; \
 	$(MAKE) --no-print-directory balancers || failed="$$failed balancers"; \

@@ -120,6 +120,9 @@ def spelled(arguments: Json, api: ApiServer) -> Json:
     return result
 
 
+pytestmark = pytest.mark.ansible
+
+
 @pytest.fixture
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     """Run every task in one playbook: starting Ansible is what takes the time."""
