@@ -56,7 +56,6 @@ class Change:
     ref: Ref
     before: Json | None
     after: Json | None
-    live: Json | None = None
 
     @property
     def action(self) -> Literal["created", "deleted", "updated", "unchanged"]:
@@ -188,10 +187,10 @@ def _apply_one(session: Session, manifest: Json, *, check: bool, force: bool, ho
     )
     after_fields = owned_fields(after, FIELD_MANAGER)
     if live is None:
-        return Change(ref, None, _shown(project(after, after_fields), ref), after)
+        return Change(ref, None, _shown(project(after, after_fields), ref))
     before_fields = owned_fields(live, FIELD_MANAGER)
     fields = union(before_fields, after_fields) if before_fields else after_fields
-    return Change(ref, _shown(project(live, fields), ref), _shown(project(after, fields), ref), after)
+    return Change(ref, _shown(project(live, fields), ref), _shown(project(after, fields), ref))
 
 
 def _delete_members(
