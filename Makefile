@@ -73,7 +73,7 @@ lint: env ## Check style, types, YAML, Ansible and the changelog
 
 .PHONY: unit
 unit: env ## Run the unit tests, without Docker
-	@$(BIN)/pytest -n 2 -m 'not ansible' tests/unit
+	@$(BIN)/pytest -n 2 -m 'not ansible and not kubernetes' tests/unit
 
 .PHONY: sanity
 sanity: env ## Run ansible-test sanity

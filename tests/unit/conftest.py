@@ -32,8 +32,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(folder)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not ask for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests on the real API server last: it starts while the others run."""
+    """Mark the tests on the real API server and run them last: it starts while the others run."""
+    for item in filter(_needs_kubernetes, items):
+        item.add_marker("kubernetes")
     items.sort(key=_needs_kubernetes)
 
 
