@@ -34,14 +34,23 @@ class ApiError(ServingError):
 
     :param status: the HTTP status code.
     :param reason: the server's own short reason, such as ``NotFound`` or ``Conflict``.
+    :param conflict: whether another manager owns a field that was to be applied.
     """
 
     def __init__(
-        self, message: str, *, status: int, reason: str = "", hint: str = "", details: dict[str, Any] | None = None
+        self,
+        message: str,
+        *,
+        status: int,
+        reason: str = "",
+        conflict: bool = False,
+        hint: str = "",
+        details: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message, hint=hint, details=details)
         self.status = status
         self.reason = reason
+        self.conflict = conflict
 
 
 class UnreachableError(ServingError):

@@ -84,6 +84,8 @@ class Request:
     @property
     def writes(self) -> bool:
         """Whether it could have changed something."""
+        if self.method == "DELETE" and self.body:
+            return json.loads(self.body).get("dryRun") != ["All"]
         return self.method not in ("GET", "WATCH") and self.query.get("dryRun") != "All"
 
 
@@ -225,7 +227,7 @@ class ApiServer:
             return 200, live
 
     def _missing_namespace(self, key: tuple[str, str, str, str]) -> tuple[int, Json] | None:
-        if key[2] and ("v1", "namespaces", "", key[2]) not in self.objects:
+        if key[2] not in ("", "default") and ("v1", "namespaces", "", key[2]) not in self.objects:
             return _status(404, "NotFound", f'namespaces "{key[2]}" not found')
         return None
 
@@ -323,7 +325,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _write(self, method: str, key: tuple[str, str, str, str], query: dict[str, str], body: bytes) -> None:
         dry = query.get("dryRun") == "All"
         if method == "DELETE":
-            self._send(*self.api.delete(key, json.loads(body or b"{}"), dry))
+            # As a real one does: with a body, the query's options count for nothing.
+            options = json.loads(body) if body else {"dryRun": [query.get("dryRun")]}
+            self._send(*self.api.delete(key, options, options.get("dryRun") == ["All"]))
             return
         manifest = json.loads(body)
         if method == "POST":

@@ -14,6 +14,7 @@ from pathlib import Path
 import _kubernetes
 import pytest
 from _api_server import ApiServer
+from _cluster import Cluster, fresh_cluster
 
 _SHARED = "MODELFLEET_UNIT_KUBERNETES"
 
@@ -67,6 +68,24 @@ def api(tmp_path: Path) -> Iterator[ApiServer]:
     volume.mkdir()
     with ApiServer(volume) as server:
         yield server
+
+
+@pytest.fixture(params=["small", "real"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A namespace on the small API server, and in a second run of the test on the real one."""
+    if request.param == "real":
+        params = request.getfixturevalue("kubernetes").connection
+    else:
+        params = {"host": request.getfixturevalue("api").url}
+    with fresh_cluster(params) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def real(kubernetes: _kubernetes.Kubernetes) -> Iterator[Cluster]:
+    """A namespace on the real API server, for what the small one does not do."""
+    with fresh_cluster(kubernetes.connection) as cluster:
+        yield cluster
 
 
 @pytest.fixture(autouse=True)

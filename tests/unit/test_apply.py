@@ -4,97 +4,21 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from _api_server import ApiServer
+from _cluster import Cluster, actions
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import (
-    Bundle,
-    Change,
-    apply,
-    delete,
-    result_of,
-)
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session, connect
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, delete
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.applyset import PART_OF
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import result_of
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref, Resource
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError, ServingError
 
 Json = dict[str, Any]
-_numbers = itertools.count()
-
-
-@dataclass
-class Cluster:
-    """A session and a namespace of its own for one test."""
-
-    session: Session
-    namespace: str
-
-    def config(self, name: str = "config", **data: str) -> Json:
-        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": self.named(name), "data": data}
-
-    def secret(self, **data: str) -> Json:
-        return {"apiVersion": "v1", "kind": "Secret", "metadata": self.named("secret"), "stringData": data}
-
-    def deployment(self, image: str = "server:1", **env: str) -> Json:
-        container: Json = {"name": "server", "image": image}
-        if env:
-            container["env"] = [{"name": name, "value": value} for name, value in env.items()]
-        labels = {"app": "server"}
-        return {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": self.named("server"),
-            "spec": {
-                "replicas": 2,
-                "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
-            },
-        }
-
-    def named(self, name: str) -> Json:
-        return {"name": name, "namespace": self.namespace}
-
-    def bundle(self, *objects: Json, name: str = "test") -> Bundle:
-        return Bundle(name, self.namespace, objects)
-
-    def apply(self, *objects: Json, **options: bool) -> dict[str, str]:
-        """Apply a bundle; gives what happened to each object, by kind and name."""
-        return actions(apply(self.session, self.bundle(*objects), **options))
-
-    def live(self, kind: str, name: str) -> Json | None:
-        api_version = "apps/v1" if kind == "Deployment" else "v1"
-        return self.session.get(Ref(api_version, kind, name, self.namespace))
-
-    def by_other(self, manifest: Json, manager: str = "other") -> None:
-        """Apply an object as another field manager."""
-        path = self.session.path(Ref.of(manifest))
-        query = {"fieldManager": manager, "force": "true"}
-        content_type = "application/apply-patch+yaml"
-        self.session.request("PATCH", path, query=query, body=manifest, content_type=content_type)
-
-
-def actions(changes: list[Change]) -> dict[str, str]:
-    return {f"{change.ref.kind} {change.ref.name}": change.action for change in changes}
-
-
-@pytest.fixture(params=["small", "real"])
-def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    if request.param == "real":
-        params = request.getfixturevalue("kubernetes").connection
-    else:
-        params = {"host": request.getfixturevalue("api").url}
-    with connect(params) as session:
-        cluster = Cluster(session, f"test-{os.getpid()}-{next(_numbers)}")
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": cluster.namespace}}
-        session.request("POST", "/api/v1/namespaces", body=body)
-        yield cluster
 
 
 def test_apply_creates_then_changes_nothing(cluster: Cluster) -> None:
@@ -239,14 +163,22 @@ def test_a_conflict_names_the_manager_and_forces_only_when_asked(cluster: Cluste
 def test_a_refused_object_is_reported_with_what_was_applied(cluster: Cluster) -> None:
     wrong = cluster.deployment()
     wrong["metadata"]["namespace"] = "no-such-namespace"
+    later: Json = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
+    later["metadata"] = {"name": "later"}
+    cluster.session.define({(later["apiVersion"], later["kind"]): Resource("validatingwebhookconfigurations", False)})
     with pytest.raises(ServingError) as caught:
-        cluster.apply(cluster.config(), cluster.secret(a="b"), wrong)
-    details = caught.value.details
-    space = cluster.namespace
-    assert details["applied"] == [f"ConfigMap {space}/config", f"Secret {space}/secret"]
-    assert details["not_applied"] == ["Deployment no-such-namespace/server"]
-    assert details["changed"] is True
-    assert 'namespaces "no-such-namespace" not found' in str(caught.value)
+        cluster.apply(later, cluster.config(), cluster.secret(a="b"), wrong)
+    assert caught.value.details["changed"] is True
+    rows = {row["name"]: row for row in caught.value.details["objects"]}
+    assert {name: row["action"] for name, row in rows.items()} == {
+        "config": "created",
+        "secret": "created",
+        "server": "failed",
+        "later": "not_applied",
+    }
+    words = 'namespaces "no-such-namespace" not found'
+    assert words in rows["server"]["error"]
+    assert words in str(caught.value)
 
 
 def test_check_in_a_namespace_that_the_bundle_makes(cluster: Cluster) -> None:
@@ -301,3 +233,84 @@ def test_a_claim_that_shrank_its_kinds_survives_a_missing_crd(api: ApiServer) ->
         annotations["applyset.kubernetes.io/contains-group-kinds"] += ",Gone.example.org"
         api.put("configmaps", parent)
         assert cluster.apply(cluster.config()) == {"ConfigMap config": "unchanged"}
+
+
+def test_an_object_that_is_taken_over_as_it_was_is_a_change(cluster: Cluster) -> None:
+    path = f"/api/v1/namespaces/{cluster.namespace}/configmaps"
+    cluster.session.request("POST", path, body=cluster.config(a="1"))
+    (change,) = apply(cluster.session, cluster.bundle(cluster.config(a="1")))
+    assert change.action == "updated", "it belongs to the bundle from now on, and goes with it"
+    (diff,) = result_of([change]).diff
+    assert PART_OF not in diff["before"]
+    assert PART_OF in diff["after"]
+    assert cluster.apply(cluster.config(a="1")) == {"ConfigMap config": "unchanged"}
+
+
+def test_an_object_of_another_bundle_is_refused_or_taken_when_asked(cluster: Cluster) -> None:
+    apply(cluster.session, cluster.bundle(cluster.config(a="1"), name="first"))
+    second = cluster.bundle(cluster.config(a="1"), name="second")
+    for check in (True, False):
+        with pytest.raises(ServingError, match=r"config belongs to another bundle, .*applyset-first\."):
+            apply(cluster.session, second, check=check)
+    assert actions(apply(cluster.session, second, force=True)) == {"ConfigMap config": "updated"}
+    assert delete(cluster.session, cluster.bundle(name="first")) == []
+    assert cluster.live("ConfigMap", "config") is not None
+
+
+def test_a_label_that_was_copied_makes_no_object_ours(cluster: Cluster) -> None:
+    cluster.apply(cluster.config("ours"), cluster.config("goes"))
+    ours = cluster.live("ConfigMap", "ours")
+    assert ours is not None
+    copy = cluster.config("copy", a="1")
+    copy["metadata"]["labels"] = ours["metadata"]["labels"]
+    cluster.session.request("POST", f"/api/v1/namespaces/{cluster.namespace}/configmaps", body=copy)
+    assert cluster.apply(cluster.config("ours")) == {"ConfigMap ours": "unchanged", "ConfigMap goes": "deleted"}
+    delete(cluster.session, cluster.bundle())
+    assert cluster.live("ConfigMap", "copy") is not None
+
+
+def test_objects_in_other_namespaces_are_pruned_too(cluster: Cluster) -> None:
+    other = f"{cluster.namespace}-other"
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}}
+    away = cluster.config("away", a="1")
+    away["metadata"]["namespace"] = other
+    cluster.apply(space, away, cluster.config("here"))
+    assert cluster.apply(space, cluster.config("here")) == {
+        f"Namespace {other}": "unchanged",
+        "ConfigMap here": "unchanged",
+        "ConfigMap away": "deleted",
+    }
+    assert actions(delete(cluster.session, cluster.bundle())) == {
+        "ConfigMap here": "deleted",
+        f"Namespace {other}": "deleted",
+    }
+
+
+def test_objects_without_a_namespace_go_to_that_of_the_bundle(cluster: Cluster) -> None:
+    manifest = cluster.config("plain")
+    del manifest["metadata"]["namespace"]
+    assert cluster.apply(manifest) == {"ConfigMap plain": "created"}
+    assert cluster.live("ConfigMap", "plain") is not None
+
+
+def test_nothing_is_searched_for_when_no_member_left(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.apply(cluster.config("a"), cluster.config("b"))
+    with monkeypatch.context() as patched:
+        patched.setattr(cluster.session, "find", lambda *_args, **_labels: pytest.fail("a search"))
+        cluster.apply(cluster.config("a"), cluster.config("b", x="1"))
+    assert cluster.apply(cluster.config("a"))["ConfigMap b"] == "deleted"
+
+
+def test_drift_is_seen_and_mended(cluster: Cluster) -> None:
+    objects = (cluster.config("config", a="1"), cluster.config("gone", a="1"))
+    cluster.apply(*objects)
+    cluster.session.request("DELETE", f"/api/v1/namespaces/{cluster.namespace}/configmaps/gone")
+    patch = {"data": {"a": None}}
+    path = f"/api/v1/namespaces/{cluster.namespace}/configmaps/config"
+    cluster.session.request("PATCH", path, body=patch, content_type="application/merge-patch+json")
+    wanted = {"ConfigMap config": "updated", "ConfigMap gone": "created"}
+    assert cluster.apply(*objects, check=True) == wanted
+    assert cluster.apply(*objects) == wanted
+    live = cluster.live("ConfigMap", "config")
+    assert live is not None
+    assert live["data"] == {"a": "1"}

@@ -20,8 +20,9 @@ from _api_server import ApiServer
 from _certificates import Certificates, make_certificates
 from _doors import run_module
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import Bundle, apply
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import secrets
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import (
@@ -53,8 +54,9 @@ def apply_to(api: ApiServer) -> set[str]:
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 def test_what_passes_is_retried(api: ApiServer, method: str, status: int) -> None:
+    api.put("namespaces", SPACE)
     api.fail(method, "configmaps/c", status, times=2)
-    assert apply_to(api) == {"created"}
+    assert apply_to(api) == {"updated", "created"}
     assert [request.method for request in api.requests if request.path.endswith("/c")].count(method) == 3
 
 
@@ -75,8 +77,8 @@ def test_an_error_that_stays_is_quoted(api: ApiServer) -> None:
     words = rf"cluster {api.url}: PATCH .*/configmaps/c: etcdserver: leader changed \(500 InternalError\)"
     with pytest.raises(ApiError, match=words) as caught:
         apply_to(api)
-    assert caught.value.details["applied"] == ["Namespace serving"]
-    assert caught.value.details["not_applied"] == ["ConfigMap serving/c"]
+    actions = {row["kind"]: row["action"] for row in caught.value.details["objects"]}
+    assert actions == {"Namespace": "created", "ConfigMap": "failed"}
 
 
 @pytest.mark.parametrize(
@@ -86,18 +88,30 @@ def test_an_error_that_stays_is_quoted(api: ApiServer) -> None:
         (403, "Forbidden", 'configmaps "c" is forbidden: exceeded quota: serving', "permission"),
         (400, "", 'admission webhook "policy" denied the request: no', ""),
         (422, "Invalid", "ConfigMap is invalid", ""),
-        (409, "Conflict", "the object has been modified", ""),
     ],
 )
 def test_a_refusal_is_not_retried_and_given_verbatim(
     api: ApiServer, status: int, reason: str, message: str, hint: str
 ) -> None:
+    api.put("namespaces", SPACE)
     api.fail("PATCH", "configmaps/c", status, reason=reason, message=message, times=99)
     with pytest.raises(ApiError) as caught:
         apply_to(api)
     assert message in str(caught.value)
     assert hint in caught.value.hint
     assert [request.method for request in api.requests if request.path.endswith("/c")] == ["GET", "PATCH"]
+
+
+def test_a_write_that_others_overtook_is_repeated(api: ApiServer) -> None:
+    api.fail("PATCH", "configmaps/c", 409, reason="Conflict", message="the object has been modified", times=2)
+    assert apply_to(api) == {"created"}
+
+
+def test_a_write_that_others_always_overtake_is_given_up(api: ApiServer) -> None:
+    api.fail("PATCH", "configmaps/c", 409, reason="Conflict", message="the object has been modified", times=99)
+    with pytest.raises(ApiError, match="the object has been modified"):
+        apply_to(api)
+    assert len([request for request in api.requests if request.path.endswith("/c")]) == 4
 
 
 def test_a_deletion_that_someone_else_finished_is_fine(api: ApiServer) -> None:

@@ -1,305 +1,308 @@
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One call a cluster: server-side apply of a whole bundle, in waves, with a diff of the fields we own, and pruning.
-
-Pruning follows the ApplySet conventions, so kubectl and other tools understand whose an object is:
-https://kubernetes.io/docs/reference/labels-annotations-taints/#applyset-kubernetes-io-id
-"""
+"""One call a cluster: server-side apply of a whole bundle, in waves, and pruning of what left it."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Callable, Iterable
+import random
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from ansible.module_utils.common.yaml import yaml_dump
-
-from ansible_collections.modelfleet.serving.plugins.module_utils._call import Result
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.applyset import (
+    ID,
+    PART_OF,
+    ApplySet,
+    Record,
+    read_record,
+    tooling,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle, definitions, readable
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import Change, change_of, row
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.fields import owned_fields, project, union
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref, wave
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import WAVES, Ref, wave
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import PARALLEL_REQUESTS, Session
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError, ServingError
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import (
+    ApiError,
+    InputError,
+    ServingError,
+    WaitError,
+)
 
 Json = dict[str, Any]
 _T = TypeVar("_T")
 
 FIELD_MANAGER = "modelfleet"
-_PART_OF = "applyset.kubernetes.io/part-of"
-_KINDS_ANNOTATION = "applyset.kubernetes.io/contains-group-kinds"
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """Everything that should exist for one thing, such as one model server.
-
-    :param name: unique in its namespace; a name such as ``server-serving`` says what the bundle is for.
-    :param objects: the manifests; an empty tuple means that nothing of the bundle should exist.
-    """
-
-    name: str
-    namespace: str
-    objects: tuple[Json, ...]
-
-
-@dataclass(frozen=True)
-class Change:
-    """What an apply did, or would do, to one object.
-
-    :param before: the fields we own, before; None where the object did not exist.
-    :param after: the same, after; None where it was deleted.
-    """
-
-    ref: Ref
-    before: Json | None
-    after: Json | None
-
-    @property
-    def action(self) -> Literal["created", "deleted", "updated", "unchanged"]:
-        """Say in one word what happens to the object."""
-        if self.before is None:
-            return "created"
-        if self.after is None:
-            return "deleted"
-        return "unchanged" if self.before == self.after else "updated"
+# Every cluster has it. What is foretold for a namespace that does not exist yet is tried there, by a dry run.
+_STAND_IN_NAMESPACE = "default"
+# A definition is established within a second or two; a server under load may take longer.
+_DEFINITION_SECONDS = 60.0
+_ATTEMPTS = 4
 
 
 def apply(session: Session, bundle: Bundle, *, check: bool = False, force: bool = False) -> list[Change]:
     """Make the cluster hold exactly this bundle.
 
     :param check: only ask the server what would happen, by its dry run.
-    :param force: take over fields that another manager owns.
+    :param force: take over fields that another manager owns, and objects that another bundle holds.
     :returns: one change an object, those that left the bundle included, in the order of the waves.
-    :raises ServingError: with ``applied`` and ``not_applied`` in its details when the server refused an object.
+    :raises ServingError: when the server refused an object; ``objects`` in its details says how far each one got.
     """
-    parent = _parent(bundle)
-    part_of = parent["metadata"]["labels"]["applyset.kubernetes.io/id"]
-    members = [_labelled(_readable(manifest), part_of) for manifest in bundle.objects]
-    live_parent = session.get(Ref.of(parent))
-    annotations = (live_parent or {}).get("metadata", {}).get("annotations", {})
-    before_kinds = set(filter(None, annotations.get(_KINDS_ANNOTATION, "").split(",")))
-    now_kinds = {_group_kind(Ref.of(manifest)) for manifest in members}
+    applyset = ApplySet(bundle.name, bundle.namespace)
+    defined = definitions(bundle.objects)
+    session.define(defined)
+    members = [applyset.labelled(readable(_located(session, manifest, bundle))) for manifest in bundle.objects]
+    refs = [Ref.of(manifest) for manifest in members]
+    live_parent = session.get(applyset.parent)
+    _require_own(session, applyset, live_parent)
+    recorded, record = read_record(live_parent), applyset.record(refs)
+    applier = _Applier(session, applyset, check, force)
+    if check:
+        applier.unserved = {kind for kind in defined if not session.serves(*kind)}
+        applier.homeless = {name for name in {applyset.namespace, *record.namespaces} if not _exists(session, name)}
 
-    # After the namespace it lives in, and before any other member, the parent names every kind that may have members:
-    # a run that is cut off leaves nothing that a later prune would not find.
-    waves = [
-        [manifest for manifest in members if wave(manifest["kind"]) == 0],
-        [_with_kinds(parent, before_kinds | now_kinds)],
-        [manifest for manifest in members if wave(manifest["kind"]) == 1],
-        [manifest for manifest in members if wave(manifest["kind"]) > 1],
-    ]
     changes: list[Change] = []
-    # A real run would have made the namespace by now, here or in a task before this one.
-    homeless = check and session.get(Ref("v1", "Namespace", bundle.namespace)) is None
-    for in_wave in waves:
-        work = partial(_apply_one, session, check=check, force=force, homeless=homeless)
-        done, errors = _parallel(work, in_wave)
+    for step, in_wave in enumerate(_waves(members, bundle.namespace)):
+        done, errors = _parallel(applier.apply, in_wave)
         changes += done
         if errors:
-            visible = [change for change in changes if change.ref != Ref.of(parent)]
-            applied = {change.ref for change in visible}
-            raise _with_progress(errors[0], visible, [r for m in members if (r := Ref.of(m)) not in applied])
-
-    keep = {Ref.of(manifest) for manifest in members}
-    changes += _delete_members(session, bundle.namespace, part_of, before_kinds, keep, check=check)
-    if before_kinds - now_kinds and not check:
-        _apply_one(session, _with_kinds(parent, now_kinds), check=False, force=force)
-    # The parent is bookkeeping: it is a change only together with something a user can see.
-    return [change for change in changes if change.ref != Ref.of(parent)]
+            raise _partial(errors, changes, refs)
+        if step == 0 and not check:
+            # Nothing was in a namespace before it was made, so nothing need be read there.
+            applier.fresh = {change.ref.name for change in done if change.action == "created"}
+            if recorded != record:
+                # After the namespace it lives in and before any other member, the parent names every kind that may have
+                # members: a run that is cut off leaves nothing that a later prune would not find.
+                applier.apply(applyset.manifest(recorded.widened(record)))
+        if step == 1 and defined and not check:
+            _wait_served(session, defined)
+    if recorded != record:
+        changes += _prune(session, applyset, recorded, {ref.identity for ref in refs}, check=check)
+        if not check:
+            applier.apply(applyset.manifest(record))
+    return changes
 
 
 def delete(session: Session, bundle: Bundle, *, check: bool = False) -> list[Change]:
     """Delete everything that was applied as this bundle, and nothing else."""
-    parent = Ref.of(_parent(bundle))
-    live = session.get(parent)
-    if live is None:
+    applyset = ApplySet(bundle.name, bundle.namespace)
+    live_parent = session.get(applyset.parent)
+    if live_parent is None:
         return []
-    metadata = live["metadata"]
-    kinds = set(filter(None, metadata.get("annotations", {}).get(_KINDS_ANNOTATION, "").split(",")))
-    part_of = metadata["labels"]["applyset.kubernetes.io/id"]
-    changes = _delete_members(session, bundle.namespace, part_of, kinds, set(), check=check)
-    _delete_one(session, live, check=check)
+    _require_own(session, applyset, live_parent)
+    changes = _prune(session, applyset, read_record(live_parent), frozenset(), check=check)
+    _delete_one(session, live_parent, check=check)
     return changes
 
 
-def result_of(changes: Iterable[Change]) -> Result:
-    """Give the task result of an apply: what changed, the diff, and the objects with what happened to each."""
-    changes = list(changes)
-    return Result(
-        changed=any(change.action != "unchanged" for change in changes),
-        diff=[_diff(change) for change in changes if change.action != "unchanged"],
-        values={"objects": [_row(change) for change in changes]},
-    )
+@dataclass
+class _Applier:
+    """Applies one object after another of a set, or lets the server say what that would do.
+
+    :param unserved: the kinds that only the bundle itself will bring.
+    :param homeless: the namespaces that a real run would have made by then, here or in a task before this one.
+    :param fresh: the namespaces that this run has made.
+    """
+
+    session: Session
+    applyset: ApplySet
+    check: bool
+    force: bool
+    unserved: set[tuple[str, str]] = field(default_factory=set)
+    homeless: set[str] = field(default_factory=set)
+    fresh: set[str] = field(default_factory=set)
+
+    def apply(self, manifest: Json) -> Change:
+        ref = Ref.of(manifest)
+        if (ref.api_version, ref.kind) in self.unserved:
+            # What we own of a new object is what its manifest says.
+            return change_of(ref, None, manifest)
+        if ref.namespace in self.homeless:
+            return self._foretell(manifest, ref)
+        live = None if ref.namespace in self.fresh else self.session.get(ref)
+        if live is not None and not self.force:
+            self._require_free(live, ref)
+        after = self._patch(manifest, ref)
+        after_fields = owned_fields(after, FIELD_MANAGER)
+        if live is None:
+            return change_of(ref, None, project(after, after_fields))
+        before_fields = owned_fields(live, FIELD_MANAGER)
+        fields = union(before_fields, after_fields) if before_fields else after_fields
+        return change_of(ref, project(live, fields), project(after, fields))
+
+    def _patch(self, manifest: Json, ref: Ref) -> Json:
+        # Strict, so that a misspelled field is an error and not silently dropped.
+        query = {"fieldManager": FIELD_MANAGER, "force": str(self.force).lower(), "fieldValidation": "Strict"}
+        if self.check:
+            query["dryRun"] = "All"
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self.session.request(
+                    "PATCH",
+                    self.session.path(ref),
+                    query=query,
+                    body=manifest,
+                    content_type="application/apply-patch+yaml",
+                )
+            except ApiError as error:
+                # A conflict that names no field: others wrote to the object faster than the server could merge.
+                if error.status != 409 or error.conflict or attempt == _ATTEMPTS:
+                    raise
+                time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _foretell(self, manifest: Json, ref: Ref) -> Change:
+        """Try an object where there is a namespace, under a name that nothing has: for its errors and its final form.
+
+        What only the right namespace decides, such as quotas and policies, can't be known before it exists.
+        """
+        name = f"modelfleet-{uuid.uuid4().hex[:12]}"
+        trial = {**manifest, "metadata": {**manifest["metadata"], "name": name, "namespace": _STAND_IN_NAMESPACE}}
+        try:
+            after = self._patch(trial, Ref.of(trial))
+        except ApiError as error:
+            if error.status == 422 or (error.status == 400 and "admission webhook" not in error.message):
+                error.message = error.message.replace(
+                    f"/namespaces/{_STAND_IN_NAMESPACE}/", f"/namespaces/{ref.namespace}/"
+                )
+                error.message = error.message.replace(name, ref.name)
+                raise
+            return change_of(ref, None, manifest)
+        return change_of(ref, None, project(after, owned_fields(after, FIELD_MANAGER)))
+
+    def _require_free(self, live: Json, ref: Ref) -> None:
+        """Refuse an object that another bundle holds, which would take it back in its next run."""
+        holder = (live["metadata"].get("labels") or {}).get(PART_OF, self.applyset.id)
+        if holder == self.applyset.id:
+            return
+        where = ref.namespace or self.applyset.namespace
+        for parent in self.session.find("v1", "ConfigMap", where, labels={ID: holder}):
+            raise ServingError(
+                f"cluster {self.session.name}: {ref} belongs to another bundle, whose record is {Ref.of(parent)}.",
+                hint="Leave it to that one, or set force_conflicts to take it over.",
+            )
 
 
-def _row(change: Change) -> dict[str, Any]:
-    ref = change.ref
-    return {
-        "api_version": ref.api_version,
-        "kind": ref.kind,
-        "namespace": ref.namespace,
-        "name": ref.name,
-        "action": change.action,
-    }
+def _waves(members: Iterable[Json], namespace: str) -> list[list[Json]]:
+    """Give the members by when they are applied: the bundle's own namespace before the waves."""
+    waves: list[list[Json]] = [[] for _unused in range(WAVES + 1)]
+    for manifest in members:
+        is_home = manifest["kind"] == "Namespace" and manifest["metadata"]["name"] == namespace
+        waves[0 if is_home else wave(manifest["kind"]) + 1].append(manifest)
+    return waves
 
 
-def _diff(change: Change) -> dict[str, str]:
-    """Give Ansible's diff of one change; what a Secret holds is never shown, only that it differs."""
-    before, after = change.before, change.after
-    if change.ref.kind == "Secret":
-        before, after = _hide(before, after, "before"), _hide(after, before, "after")
-    return {
-        "before_header": str(change.ref),
-        "after_header": str(change.ref),
-        "before": yaml_dump(before) if before else "",
-        "after": yaml_dump(after) if after else "",
-    }
+def _located(session: Session, manifest: Json, bundle: Bundle) -> Json:
+    """Put an object that names no namespace into the bundle's own; one of a cluster-wide kind has none."""
+    metadata = {key: value for key, value in manifest["metadata"].items() if key != "namespace"}
+    if session.resource(manifest["apiVersion"], manifest["kind"]).namespaced:
+        metadata["namespace"] = manifest["metadata"].get("namespace") or bundle.namespace
+    return {**manifest, "metadata": metadata}
 
 
-def _hide(secret: Json | None, other: Json | None, when: str) -> Json | None:
-    if secret is None:
-        return None
-    hidden = dict(secret)
-    if "data" in secret:
-        others = (other or {}).get("data", {})
-        hidden["data"] = {
-            key: "hidden" if others.get(key) == value else f"hidden, {when}" for key, value in secret["data"].items()
-        }
-    return hidden
+def _require_own(session: Session, applyset: ApplySet, live_parent: Json | None) -> None:
+    keeper = tooling(live_parent)
+    if keeper and not keeper.startswith("modelfleet/"):
+        raise InputError(
+            f"cluster {session.name}: {applyset.parent} is kept by {keeper}.", hint="Give the bundle another name."
+        )
 
 
-def _apply_one(session: Session, manifest: Json, *, check: bool, force: bool, homeless: bool = False) -> Change:
-    """Apply one object, or let the server say what that would do."""
-    ref = Ref.of(manifest)
-    live = session.get(ref)
-    query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()}
-    if check:
-        query["dryRun"] = "All"
-    if homeless and ref.namespace:
-        # The server can't try the object in a namespace that does not exist. What we own of a new object is what its
-        # manifest says.
-        return Change(ref, None, _shown(manifest, ref))
-    after = session.request(
-        "PATCH", session.path(ref), query=query, body=manifest, content_type="application/apply-patch+yaml"
-    )
-    after_fields = owned_fields(after, FIELD_MANAGER)
-    if live is None:
-        return Change(ref, None, _shown(project(after, after_fields), ref))
-    before_fields = owned_fields(live, FIELD_MANAGER)
-    fields = union(before_fields, after_fields) if before_fields else after_fields
-    return Change(ref, _shown(project(live, fields), ref), _shown(project(after, fields), ref))
+def _exists(session: Session, namespace: str) -> bool:
+    try:
+        return session.get(Ref("v1", "Namespace", namespace)) is not None
+    except ApiError as error:
+        if error.status == 403:  # a user of one namespace may not read it, and need not
+            return True
+        raise
 
 
-def _delete_members(
-    session: Session, namespace: str, part_of: str, kinds: set[str], keep: set[Ref], *, check: bool
+def _wait_served(session: Session, defined: Iterable[tuple[str, str]]) -> None:
+    """Wait until the server takes objects of the kinds that were just defined. Discovery can't be watched."""
+    deadline = Deadline.after(_DEFINITION_SECONDS)
+    while missing := [kind for kind in defined if not session.serves(*kind)]:
+        if not deadline.left:
+            api_version, kind = missing[0]
+            raise WaitError(
+                f"cluster {session.name}: waited {deadline.seconds:g} s: {kind} in {api_version} is not served yet.",
+                hint="See the conditions of its CustomResourceDefinition.",
+            )
+        time.sleep(0.1)
+
+
+def _prune(
+    session: Session, applyset: ApplySet, record: Record, keep: Collection[tuple[str, str | None, str]], *, check: bool
 ) -> list[Change]:
-    """Delete the members of an ApplySet that are not to be kept, pods' owners before what they use."""
-    doomed: list[Json] = []
-    for group_kind in sorted(kinds, key=lambda text: (-wave(text.partition(".")[0]), text)):
+    """Delete the members of a set that are not to be kept, pods' owners before what they use."""
+    doomed: dict[Ref, Json] = {}
+    for group_kind in sorted(record.group_kinds):
         kind, _unused, group = group_kind.partition(".")
         api_version = session.api_version(group, kind)
         if api_version is None:
             continue  # the CRD is gone, and its objects with it
-        found = session.find(api_version, kind, namespace, labels={_PART_OF: part_of})
-        doomed += [manifest for manifest in found if Ref.of(manifest) not in keep]
-    done, errors = _parallel(partial(_delete_one, session, check=check), doomed)
-    if errors:
-        removed = {change.ref for change in done}
-        raise _with_progress(errors[0], done, [r for m in doomed if (r := Ref.of(m)) not in removed])
-    return done
+        for namespace in (applyset.namespace, *sorted(record.namespaces)):
+            for manifest in session.find(api_version, kind, namespace, labels={PART_OF: applyset.id}):
+                ref = Ref.of(manifest)
+                # A label may be copied by anyone; what we never applied is not ours to delete.
+                if ref.identity not in keep and owned_fields(manifest, FIELD_MANAGER):
+                    doomed[ref] = manifest
+    changes: list[Change] = []
+    for number in reversed(range(WAVES)):
+        in_wave = [manifest for ref, manifest in doomed.items() if wave(ref.kind) == number]
+        done, errors = _parallel(partial(_delete_one, session, check=check), in_wave)
+        changes += done
+        if errors:
+            raise _partial(errors, changes, doomed)
+    return changes
 
 
 def _delete_one(session: Session, live: Json, *, check: bool) -> Change:
+    """Delete this object, and not one that someone has made anew under the same name."""
     ref = Ref.of(live)
-    query = {"propagationPolicy": "Foreground" if wave(ref.kind) == 2 else "Background"}
+    options: Json = {
+        "propagationPolicy": "Foreground" if wave(ref.kind) == 2 else "Background",
+        "preconditions": {"uid": live["metadata"]["uid"]},
+    }
     if check:
-        query["dryRun"] = "All"
+        # Here, since a server that is sent a body does not look at the query.
+        options["dryRun"] = ["All"]
     try:
-        session.request("DELETE", session.path(ref), query=query)
+        session.request("DELETE", session.path(ref), body=options)
     except ApiError as error:
         if error.status != 404:
             raise
-    return Change(ref, _shown(project(live, owned_fields(live, FIELD_MANAGER)), ref), None)
+    return change_of(ref, project(live, owned_fields(live, FIELD_MANAGER)), None)
 
 
-def _shown(owned: Json, ref: Ref) -> Json:
-    """Give the owned fields as a person reads them: named, and without the bookkeeping labels."""
-    metadata = dict(owned.get("metadata", {}))
-    labels = {key: value for key, value in metadata.pop("labels", {}).items() if key != _PART_OF}
-    metadata["name"] = ref.name
-    if ref.namespace:
-        metadata["namespace"] = ref.namespace
-    if labels:
-        metadata["labels"] = labels
-    return {**owned, "apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata}
-
-
-def _parallel(work: Callable[[Json], _T], items: list[Json]) -> tuple[list[_T], list[ServingError]]:
+def _parallel(work: Callable[[Json], _T], items: list[Json]) -> tuple[list[_T], list[tuple[Ref, ServingError]]]:
     """Do independent work side by side; what succeeded is kept beside what failed."""
     done: list[_T] = []
-    errors: list[ServingError] = []
+    errors: list[tuple[Ref, ServingError]] = []
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
-        for future in [pool.submit(work, item) for item in items]:
+        for item, future in [(item, pool.submit(work, item)) for item in items]:
             try:
                 done.append(future.result())
             except ServingError as error:
-                errors.append(error)
+                errors.append((Ref.of(item), error))
     return done, errors
 
 
-def _with_progress(error: ServingError, done: list[Change], left: list[Ref]) -> ServingError:
-    """Add to an error what the call had done before it, and what it had not."""
-    error.details = {
-        **error.details,
-        "changed": any(change.action != "unchanged" for change in done),
-        "applied": [str(change.ref) for change in done],
-        "not_applied": [str(ref) for ref in left],
-    }
-    return error
-
-
-def _parent(bundle: Bundle) -> Json:
-    """Give the object that stands for the set; its id is defined by the ApplySet specification."""
-    name = f"applyset-{bundle.name}"
-    digest = hashlib.sha256(f"{name}.{bundle.namespace}.ConfigMap.".encode()).digest()
-    identity = base64.urlsafe_b64encode(digest).decode().rstrip("=")
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": name,
-            "namespace": bundle.namespace,
-            "labels": {
-                "applyset.kubernetes.io/id": f"applyset-{identity}-v1",
-                "app.kubernetes.io/managed-by": "modelfleet",
-            },
-            "annotations": {"applyset.kubernetes.io/tooling": "modelfleet/v1"},
-        },
-    }
-
-
-def _with_kinds(parent: Json, kinds: set[str]) -> Json:
-    metadata = parent["metadata"]
-    annotations = {**metadata["annotations"], _KINDS_ANNOTATION: ",".join(sorted(kinds))}
-    return {**parent, "metadata": {**metadata, "annotations": annotations}}
-
-
-def _labelled(manifest: Json, part_of: str) -> Json:
-    metadata = manifest["metadata"]
-    return {**manifest, "metadata": {**metadata, "labels": {**metadata.get("labels", {}), _PART_OF: part_of}}}
-
-
-def _readable(manifest: Json) -> Json:
-    """Write a Secret as the server will: it never gives ``stringData`` back, so a change of it would go unseen."""
-    if "stringData" not in manifest:
-        return manifest
-    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in manifest["stringData"].items()}
-    rest = {key: value for key, value in manifest.items() if key != "stringData"}
-    return {**rest, "data": {**manifest.get("data", {}), **encoded}}
-
-
-def _group_kind(ref: Ref) -> str:
-    return f"{ref.kind}.{ref.group}" if ref.group else ref.kind
+def _partial(errors: list[tuple[Ref, ServingError]], done: list[Change], refs: Iterable[Ref]) -> ServingError:
+    """Give the first error, with how far the call got with each object."""
+    first = errors[0][1]
+    failed = dict(errors)
+    rows = [row(change.ref, change.action) for change in done]
+    rows += [row(ref, "failed", error=str(error)) for ref, error in errors]
+    reached = {change.ref for change in done} | failed.keys()
+    rows += [row(ref, "not_applied") for ref in refs if ref not in reached]
+    if len(errors) > 1:
+        others = ", ".join(str(ref) for ref, _unused in errors[1:])
+        first.hint = f"{first.hint} Refused too: {others}; see objects for the reasons.".strip()
+    changed = any(change.action != "unchanged" for change in done)
+    first.details = {**first.details, "changed": changed, "objects": rows}
+    return first

@@ -35,7 +35,8 @@ def union(left: Fields, right: Fields) -> Fields:
 def project(value: Any, fields: Fields) -> Any:
     """Cut a value down to the fields of a set.
 
-    A set without members stands for the whole value; ``.`` stands for the presence of the map or item itself.
+    A set without members stands for the whole value; ``.`` stands for the presence of the map or item itself. The items
+    of a list stay in its own order, which means something: that of init containers, say.
     """
     members = {key: inner for key, inner in fields.items() if key != "."}
     if not fields:
@@ -47,7 +48,7 @@ def project(value: Any, fields: Fields) -> Any:
             if key.startswith("f:") and key[2:] in value
         }
     if isinstance(value, list):
-        return [project(item, inner) for key, inner in members.items() for item in value if _names_item(key, item)]
+        return [project(item, inner) for item in value for key, inner in members.items() if _names_item(key, item)]
     return value
 
 

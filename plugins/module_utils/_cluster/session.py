@@ -62,6 +62,7 @@ class Session:
         self.configuration = configuration
         self._timeout = timeout
         self._discovered: dict[str, dict[str, Resource]] = {}
+        self._defined: dict[tuple[str, str], Resource] = {}
         self._pool = _connection_pool(configuration)
 
     def __enter__(self) -> Session:
@@ -203,7 +204,7 @@ class Session:
 
     def resource(self, api_version: str, kind: str) -> Resource:
         """Find a kind's plural and scope: known for Kubernetes' own kinds, discovered for those of CRDs."""
-        known = builtin_resource(api_version, kind)
+        known = builtin_resource(api_version, kind) or self._defined.get((api_version, kind))
         if known:
             return known
         if api_version not in self._discovered:
@@ -217,6 +218,14 @@ class Session:
                 reason="NotFound",
                 hint="Install the CRD that brings it.",
             ) from None
+
+    def define(self, kinds: Mapping[tuple[str, str], Resource]) -> None:
+        """Take in kinds, by API version and name, that the server may learn of only in the course of this session."""
+        self._defined.update(kinds)
+
+    def serves(self, api_version: str, kind: str) -> bool:
+        """Ask the server whether it has a kind by now."""
+        return kind in self._discover(api_version)
 
     def _discover(self, api_version: str) -> dict[str, Resource]:
         try:
@@ -437,11 +446,13 @@ def _api_error(cluster: str, method: str, path: str, status: int, data: bytes) -
         403: "Give this user the permission that the message names.",
     }
     hint = hints.get(status, "")
-    if any(cause.get("reason") == "FieldManagerConflict" for cause in causes):
+    conflict = any(cause.get("reason") == "FieldManagerConflict" for cause in causes)
+    if conflict:
         hint = "Leave the field to that manager, or set force_conflicts to take it over."
     return ApiError(
         f"cluster {cluster}: {method} {path}: {words or 'no message'} ({status}{f' {reason}' if reason else ''}).",
         status=status,
         reason=reason,
+        conflict=conflict,
         hint=hint,
     )

@@ -5,16 +5,13 @@
 from __future__ import annotations
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import (
-    Bundle,
-    apply,
-    delete,
-    result_of,
-)
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, delete
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
     cluster_arguments,
     wait_arguments,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, Kind, wait_until

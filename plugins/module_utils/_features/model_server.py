@@ -9,17 +9,13 @@ import time
 from collections.abc import Iterable
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import (
-    Bundle,
-    Change,
-    apply,
-    delete,
-    result_of,
-)
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, delete
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
     cluster_arguments,
     wait_arguments,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import Change, result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import current_pods, is_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect

@@ -11,13 +11,10 @@ from typing import Any, cast
 from ansible.module_utils.common.yaml import yaml_dump
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import (
-    Bundle,
-    apply,
-    delete,
-    result_of,
-)
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, delete
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import cluster_arguments
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.execute import execute
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
