@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - modelfleet.serving.attributes
   - modelfleet.serving.attributes.cluster
+  - modelfleet.serving.apply
   - modelfleet.serving.cluster
 options:
   name:
@@ -82,10 +83,6 @@ options:
     description: How long the first load of all models may take.
     type: int
     default: 600
-  force_conflicts:
-    description: Whether to take over fields that another field manager owns.
-    type: bool
-    default: false
   overrides:
     description:
       - Changes to the manifests, by kind, merged last by the rules of Kubernetes' strategic merge patch.
@@ -137,7 +134,7 @@ EXAMPLES = r"""
 RETURN = r"""
 objects:
   description: Every object of the bundle, with what happened to it, or would in check mode.
-  returned: success
+  returned: success, and when an object was refused
   type: list
   elements: dict
   contains:
@@ -154,18 +151,14 @@ objects:
       description: Name.
       type: str
     action:
-      description: One of V(created), V(updated), V(unchanged) and V(deleted).
+      description:
+        - One of V(created), V(updated), V(unchanged) and V(deleted).
+        - When the task failed on the way, also V(failed), and V(not_applied) for what it did not come to.
       type: str
-applied:
-  description: The objects that were applied before the server refused one.
-  returned: when an object was refused
-  type: list
-  elements: str
-not_applied:
-  description: The objects that were not applied.
-  returned: when an object was refused
-  type: list
-  elements: str
+    error:
+      description: Why the object was refused.
+      type: str
+      returned: when it was
 """
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import run_as_module

@@ -19,6 +19,7 @@ author:
 extends_documentation_fragment:
   - modelfleet.serving.attributes
   - modelfleet.serving.attributes.cluster
+  - modelfleet.serving.apply
   - modelfleet.serving.cluster
 options:
   name:
@@ -92,7 +93,7 @@ EXAMPLES = r"""
 RETURN = r"""
 objects:
   description: Every object of the bundle, with what happened to it, or would in check mode.
-  returned: success
+  returned: success, and when an object was refused
   type: list
   elements: dict
   contains:
@@ -109,18 +110,14 @@ objects:
       description: Name.
       type: str
     action:
-      description: One of V(created), V(updated), V(unchanged) and V(deleted).
+      description:
+        - One of V(created), V(updated), V(unchanged) and V(deleted).
+        - When the task failed on the way, also V(failed), and V(not_applied) for what it did not come to.
       type: str
-applied:
-  description: The objects that were applied before the server refused one.
-  returned: when an object was refused
-  type: list
-  elements: str
-not_applied:
-  description: The objects that were not applied.
-  returned: when an object was refused
-  type: list
-  elements: str
+    error:
+      description: Why the object was refused.
+      type: str
+      returned: when it was
 """
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import run_as_module

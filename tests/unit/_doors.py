@@ -16,6 +16,7 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Feature
 
 MODULES = (
+    "bundle",
     "model_probe",
     "model_route",
     "model_server",

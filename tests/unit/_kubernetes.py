@@ -84,7 +84,7 @@ def start(folder: Path) -> None:
             f"--service-account-signing-key-file={folder}/service-account.key",
             f"--token-auth-file={folder}/tokens.csv",
             "--authorization-mode=RBAC",
-            "--service-cluster-ip-range=10.0.0.0/24",
+            "--service-cluster-ip-range=10.0.0.0/16",
             # Without controllers nobody makes the tokens that this plugin waits for.
             "--disable-admission-plugins=ServiceAccount",
             "--endpoint-reconciler-type=none",

@@ -112,6 +112,10 @@ def test_a_misspelled_field_is_refused(real: Cluster) -> None:
     for check in (True, False):
         with pytest.raises(ApiError, match=r"spec\.replica\b"):
             real.apply(wrong, check=check)
+    real.namespace += "-new"
+    wrong["metadata"]["namespace"] = real.namespace
+    with pytest.raises(ApiError, match=r"spec\.replica\b"):
+        real.apply(wrong, check=True)
 
 
 def test_the_order_of_a_list_counts(real: Cluster) -> None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What holds for any bundle, tried with random ones, on a real API server: the small one merges lists too simply for them."""
+"""What holds for any bundle, tried with random ones on a real API server; the small one merges lists too simply."""
 
 from __future__ import annotations
 

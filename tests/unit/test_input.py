@@ -19,6 +19,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.argume
 Json = dict[str, Any]
 
 GOLDEN = {"request": {"instances": [1.0]}, "response": {"predictions": [2.5]}}
+CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}
 # Arguments by which each module would go to the server.
 GOOD: dict[str, Json] = {
     "serving_namespace": {"name": "serving"},
@@ -38,9 +39,12 @@ GOOD: dict[str, Json] = {
     "model_server_info": {"namespace": "serving", "name": "server"},
     "model_route": {"model": "m", "namespace": "serving", "server": "server", "hostname": "models.example.org"},
     "model_probe": {"models": [{"name": "m", "golden": [GOLDEN]}], "server": "server", "namespace": "serving"},
+    "bundle": {"name": "more", "namespace": "serving", "wait": False, "objects": [CONFIG]},
 }
 # Where each module takes the name of something.
 NAMES = [
+    ("bundle", ("name",)),
+    ("bundle", ("namespace",)),
     ("serving_namespace", ("name",)),
     ("model_store", ("name",)),
     ("model_store", ("namespace",)),
@@ -169,6 +173,26 @@ CASES: list[tuple[str, Json, str]] = [
         "gateway.namespace: 'a.b' is no",
     ),
     ("model_route", {"hostname": "*"}, "hostname: '*' is no valid name."),
+    ("bundle", {"objects": []}, "objects: the bundle more has none. Use state: absent to remove"),
+    ("bundle", {"objects": [None]}, "objects: the bundle more has none."),
+    ("bundle", {"objects": None}, "objects: the bundle more has none."),
+    ("bundle", {"objects": ["kind: ConfigMap"]}, "objects: number 1 is no manifest but str. Give mappings"),
+    ("bundle", {"objects": [CONFIG, [CONFIG]]}, "objects: number 2 is no manifest but list."),
+    ("bundle", {"objects": [{**CONFIG, "kind": "a/b"}]}, "objects: number 1: kind 'a/b' is not valid."),
+    ("bundle", {"objects": [{"kind": "ConfigMap"}]}, "objects: number 1: apiVersion None is not valid."),
+    ("bundle", {"objects": [{**CONFIG, "apiVersion": "v1/../.."}]}, "apiVersion 'v1/../..' is not valid."),
+    ("bundle", {"objects": [{**CONFIG, "metadata": {"generateName": "c-"}}]}, "has no valid metadata.name: None. Name"),
+    ("bundle", {"objects": [{**CONFIG, "metadata": None}]}, "the ConfigMap has no valid metadata.name: None."),
+    *(
+        ("bundle", {"objects": [{**CONFIG, "metadata": {"name": name}}]}, f"no valid metadata.name: {name!r}.")
+        for name in ("../x", "a?b", "a%2fb", "..", "x" * 254, 7)
+    ),
+    (
+        "bundle",
+        {"objects": [{**CONFIG, "metadata": {"name": "c", "namespace": "a/b"}}]},
+        "objects: number 1: metadata.namespace: 'a/b' is no valid name.",
+    ),
+    ("bundle", {"objects": [CONFIG, {"kind": "List", "items": [CONFIG]}]}, "ConfigMap c stands there more than once."),
     ("serving_namespace", {"pod_security": "none"}, "value of pod_security must be one of"),
     ("serving_namespace", {"overrides": {"Namespace": {"$patch": "delete"}}}, "identity of the Namespace can't be"),
     *(

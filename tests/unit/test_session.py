@@ -40,8 +40,10 @@ BUNDLE = Bundle("test", "serving", (SPACE, CONFIG))
 
 @pytest.fixture(autouse=True)
 def backoff(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Let urllib3 not sleep between its attempts, but keep what it would have slept."""
+    """Let neither urllib3 nor us sleep between attempts, but keep what would have been slept."""
     slept: list[float] = []
+    module = "ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session.time"
+    monkeypatch.setattr(module, SimpleNamespace(sleep=slept.append))
     monkeypatch.setattr("urllib3.util.retry.time", SimpleNamespace(sleep=slept.append, time=time.time))
     return slept
 
@@ -88,6 +90,7 @@ def test_an_error_that_stays_is_quoted(api: ApiServer) -> None:
         (403, "Forbidden", 'configmaps "c" is forbidden: exceeded quota: serving', "permission"),
         (400, "", 'admission webhook "policy" denied the request: no', ""),
         (422, "Invalid", "ConfigMap is invalid", ""),
+        (500, "InternalError", "failed to create typed patch object: .data.x: field not declared in schema", ""),
     ],
 )
 def test_a_refusal_is_not_retried_and_given_verbatim(
@@ -102,16 +105,29 @@ def test_a_refusal_is_not_retried_and_given_verbatim(
     assert [request.method for request in api.requests if request.path.endswith("/c")] == ["GET", "PATCH"]
 
 
-def test_a_write_that_others_overtook_is_repeated(api: ApiServer) -> None:
-    api.fail("PATCH", "configmaps/c", 409, reason="Conflict", message="the object has been modified", times=2)
+OVERTAKEN = "the object has been modified; please apply your changes to the latest version and try again"
+PASSING = [(409, "Conflict", OVERTAKEN), (500, "InternalError", "etcdserver: leader changed")]
+
+
+@pytest.mark.parametrize(("status", "reason", "message"), PASSING)
+def test_what_may_pass_is_repeated_and_given_up_in_time(
+    api: ApiServer, backoff: list[float], status: int, reason: str, message: str
+) -> None:
+    api.fail("PATCH", "configmaps/c", status, reason=reason, message=message, times=2)
     assert apply_to(api) == {"created"}
-
-
-def test_a_write_that_others_always_overtake_is_given_up(api: ApiServer) -> None:
-    api.fail("PATCH", "configmaps/c", 409, reason="Conflict", message="the object has been modified", times=99)
-    with pytest.raises(ApiError, match="the object has been modified"):
+    assert len(backoff) == 2
+    assert backoff[0] < backoff[1]
+    api.fail("PATCH", "configmaps/c", status, reason=reason, message=message, times=99)
+    with pytest.raises(ApiError, match=message):
         apply_to(api)
-    assert len([request for request in api.requests if request.path.endswith("/c")]) == 4
+
+
+@pytest.mark.parametrize(("status", "reason", "message"), PASSING)
+def test_what_must_not_be_repeated_is_not(api: ApiServer, status: int, reason: str, message: str) -> None:
+    api.fail("POST", "/namespaces", status, reason=reason, message=message)
+    with connect({"host": api.url}) as session, pytest.raises(ApiError, match=message):
+        session.request("POST", "/api/v1/namespaces", body=SPACE)
+    assert len(api.requests) == 1
 
 
 def test_a_deletion_that_someone_else_finished_is_fine(api: ApiServer) -> None:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable
@@ -21,11 +20,15 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.applys
     read_record,
     tooling,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle, definitions, readable
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle, definitions, members
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import Change, change_of, row
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.fields import owned_fields, project, union
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import WAVES, Ref, wave
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import PARALLEL_REQUESTS, Session
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import (
+    MALFORMED,
+    PARALLEL_REQUESTS,
+    Session,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import (
     ApiError,
@@ -42,7 +45,6 @@ FIELD_MANAGER = "modelfleet"
 _STAND_IN_NAMESPACE = "default"
 # A definition is established within a second or two; a server under load may take longer.
 _DEFINITION_SECONDS = 60.0
-_ATTEMPTS = 4
 
 
 def apply(session: Session, bundle: Bundle, *, check: bool = False, force: bool = False) -> list[Change]:
@@ -56,8 +58,8 @@ def apply(session: Session, bundle: Bundle, *, check: bool = False, force: bool 
     applyset = ApplySet(bundle.name, bundle.namespace)
     defined = definitions(bundle.objects)
     session.define(defined)
-    members = [applyset.labelled(readable(_located(session, manifest, bundle))) for manifest in bundle.objects]
-    refs = [Ref.of(manifest) for manifest in members]
+    objects = [applyset.labelled(manifest) for manifest in members(bundle, session.resource)]
+    refs = [Ref.of(manifest) for manifest in objects]
     live_parent = session.get(applyset.parent)
     _require_own(session, applyset, live_parent)
     recorded, record = read_record(live_parent), applyset.record(refs)
@@ -67,7 +69,7 @@ def apply(session: Session, bundle: Bundle, *, check: bool = False, force: bool 
         applier.homeless = {name for name in {applyset.namespace, *record.namespaces} if not _exists(session, name)}
 
     changes: list[Change] = []
-    for step, in_wave in enumerate(_waves(members, bundle.namespace)):
+    for step, in_wave in enumerate(_waves(objects, bundle.namespace)):
         done, errors = _parallel(applier.apply, in_wave)
         changes += done
         if errors:
@@ -140,21 +142,9 @@ class _Applier:
         query = {"fieldManager": FIELD_MANAGER, "force": str(self.force).lower(), "fieldValidation": "Strict"}
         if self.check:
             query["dryRun"] = "All"
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return self.session.request(
-                    "PATCH",
-                    self.session.path(ref),
-                    query=query,
-                    body=manifest,
-                    content_type="application/apply-patch+yaml",
-                )
-            except ApiError as error:
-                # A conflict that names no field: others wrote to the object faster than the server could merge.
-                if error.status != 409 or error.conflict or attempt == _ATTEMPTS:
-                    raise
-                time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
-        raise AssertionError("the last attempt returns or raises")
+        return self.session.request(
+            "PATCH", self.session.path(ref), query=query, body=manifest, content_type="application/apply-patch+yaml"
+        )
 
     def _foretell(self, manifest: Json, ref: Ref) -> Change:
         """Try an object where there is a namespace, under a name that nothing has: for its errors and its final form.
@@ -166,13 +156,11 @@ class _Applier:
         try:
             after = self._patch(trial, Ref.of(trial))
         except ApiError as error:
-            if error.status == 422 or (error.status == 400 and "admission webhook" not in error.message):
-                error.message = error.message.replace(
-                    f"/namespaces/{_STAND_IN_NAMESPACE}/", f"/namespaces/{ref.namespace}/"
-                )
-                error.message = error.message.replace(name, ref.name)
-                raise
-            return change_of(ref, None, manifest)
+            if not _is_of_the_object(error):
+                return change_of(ref, None, manifest)
+            words = error.message.replace(f"/namespaces/{_STAND_IN_NAMESPACE}/", f"/namespaces/{ref.namespace}/")
+            error.message = words.replace(name, ref.name)
+            raise
         return change_of(ref, None, project(after, owned_fields(after, FIELD_MANAGER)))
 
     def _require_free(self, live: Json, ref: Ref) -> None:
@@ -188,21 +176,20 @@ class _Applier:
             )
 
 
-def _waves(members: Iterable[Json], namespace: str) -> list[list[Json]]:
-    """Give the members by when they are applied: the bundle's own namespace before the waves."""
+def _is_of_the_object(error: ApiError) -> bool:
+    """Tell whether an object was refused for what it is, and not for where it was tried."""
+    if error.status == 400:
+        return "admission webhook" not in error.message
+    return error.status == 422 or MALFORMED in error.message
+
+
+def _waves(objects: Iterable[Json], namespace: str) -> list[list[Json]]:
+    """Give the objects by when they are applied: the bundle's own namespace before the waves."""
     waves: list[list[Json]] = [[] for _unused in range(WAVES + 1)]
-    for manifest in members:
+    for manifest in objects:
         is_home = manifest["kind"] == "Namespace" and manifest["metadata"]["name"] == namespace
         waves[0 if is_home else wave(manifest["kind"]) + 1].append(manifest)
     return waves
-
-
-def _located(session: Session, manifest: Json, bundle: Bundle) -> Json:
-    """Put an object that names no namespace into the bundle's own; one of a cluster-wide kind has none."""
-    metadata = {key: value for key, value in manifest["metadata"].items() if key != "namespace"}
-    if session.resource(manifest["apiVersion"], manifest["kind"]).namespaced:
-        metadata["namespace"] = manifest["metadata"].get("namespace") or bundle.namespace
-    return {**manifest, "metadata": metadata}
 
 
 def _require_own(session: Session, applyset: ApplySet, live_parent: Json | None) -> None:
@@ -246,7 +233,7 @@ def _prune(
         if api_version is None:
             continue  # the CRD is gone, and its objects with it
         for namespace in (applyset.namespace, *sorted(record.namespaces)):
-            for manifest in session.find(api_version, kind, namespace, labels={PART_OF: applyset.id}):
+            for manifest in session.find(api_version, kind, namespace, labels=applyset.member_labels):
                 ref = Ref.of(manifest)
                 # A label may be copied by anyone; what we never applied is not ours to delete.
                 if ref.identity not in keep and owned_fields(manifest, FIELD_MANAGER):

@@ -64,10 +64,15 @@ class ApplySet:
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
         return f"applyset-{digest}-v1"
 
+    @property
+    def member_labels(self) -> dict[str, str]:
+        """What each member is labelled with."""
+        return {PART_OF: self.id}
+
     def labelled(self, manifest: Json) -> Json:
         """Give a manifest that says it is a member."""
         metadata = manifest["metadata"]
-        labels = {**(metadata.get("labels") or {}), PART_OF: self.id}
+        labels = {**(metadata.get("labels") or {}), **self.member_labels}
         return {**manifest, "metadata": {**metadata, "labels": labels}}
 
     def record(self, refs: Iterable[Ref]) -> Record:

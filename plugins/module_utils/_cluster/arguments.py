@@ -42,6 +42,14 @@ def wait_arguments(default_timeout: int) -> dict[str, Any]:
     }
 
 
+def apply_arguments() -> dict[str, Any]:
+    """Give the arguments of a module that applies a bundle."""
+    return {
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "force_conflicts": {"type": "bool", "default": False},
+    }
+
+
 def secrets(params: Mapping[str, Any]) -> set[str]:
     """Find what must not be shown of a kubeconfig that was given as a mapping; a path to one is no secret."""
     kubeconfig = params.get("kubeconfig")

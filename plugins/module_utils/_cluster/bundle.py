@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,20 @@ def _checked(manifest: Any, where: str) -> Json:
     return manifest
 
 
+def members(bundle: Bundle, resource: Callable[[str, str], Resource]) -> list[Json]:
+    """Give the objects of a bundle as they are applied: each in its namespace, and Secrets as the server writes them.
+
+    :param resource: finds a kind's place in the API, by API version and kind.
+    """
+    found = []
+    for manifest in bundle.objects:
+        metadata = {key: value for key, value in manifest["metadata"].items() if key != "namespace"}
+        if resource(manifest["apiVersion"], manifest["kind"]).namespaced:
+            metadata["namespace"] = manifest["metadata"].get("namespace") or bundle.namespace
+        found.append({**_readable(manifest), "metadata": metadata})
+    return found
+
+
 def definitions(objects: Iterable[Json]) -> dict[tuple[str, str], Resource]:
     """Give the kinds, by API version, that the CRDs among some manifests bring."""
     found = {}
@@ -97,7 +111,7 @@ def definitions(objects: Iterable[Json]) -> dict[tuple[str, str], Resource]:
     return found
 
 
-def readable(manifest: Json) -> Json:
+def _readable(manifest: Json) -> Json:
     """Write a Secret as the server will: it never gives ``stringData`` back, so a change of it would go unseen."""
     if "stringData" not in manifest:
         return manifest

@@ -21,6 +21,17 @@ def live_pods(objects: Iterable[Json]) -> list[Json]:
     return [entry for entry in objects if entry["kind"] == "Pod" and not entry["metadata"].get("deletionTimestamp")]
 
 
+def owned_by(owner: Json, objects: Iterable[Json]) -> list[Json]:
+    """Give the live pods that a controller made; of a StatefulSet, those of its present template."""
+    uid, revision = owner["metadata"].get("uid"), owner.get("status", {}).get("updateRevision")
+    return [
+        pod
+        for pod in live_pods(objects)
+        if any(entry.get("uid") == uid for entry in pod["metadata"].get("ownerReferences", []))
+        and (revision is None or pod["metadata"].get("labels", {}).get("controller-revision-hash") == revision)
+    ]
+
+
 def current_pods(deployment: Json | None, objects: Iterable[Json]) -> list[Json]:
     """Give the live pods of a Deployment's present template, found by the ReplicaSet of its revision.
 

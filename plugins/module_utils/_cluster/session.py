@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import ssl
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,9 +46,13 @@ Json = dict[str, Any]
 
 # Apply runs this many objects of a wave at once; the pool keeps as many connections.
 PARALLEL_REQUESTS = 4
-# 500 is answered by webhooks and by an etcd that changes its leader; 429 by priority and fairness.
-_RETRIED_STATUS = (429, 500, 502, 503, 504)
+# 429 is answered by priority and fairness, the others by proxies and by a server that starts or stops.
+_RETRIED_STATUS = (429, 502, 503, 504)
+# An apply is as repeatable as the others: it says what should be, not what to do.
 _REPEATABLE_METHODS = frozenset({"GET", "PATCH", "PUT", "DELETE"})
+_ATTEMPTS = 4
+# The one internal error that is the sender's: an object that does not fit its schema.
+MALFORMED = "failed to create typed patch object"
 
 
 class Session:
@@ -126,6 +132,7 @@ class Session:
         query = {
             **_selected(labels),
             "watch": "1",
+            "allowWatchBookmarks": "true",
             "resourceVersion": version,
             "timeoutSeconds": str(max(1, int(seconds))),
         }
@@ -162,9 +169,14 @@ class Session:
         :raises UnreachableError: when it does not answer.
         """
         data = json.dumps(body).encode() if body is not None else None
-        response = self._send(method, path, query=query, data=data, content_type=content_type)
-        if response.status >= 400:
-            raise _api_error(self.name, method, path, response.status, response.data)
+        for attempt in range(1, _ATTEMPTS + 1):
+            response = self._send(method, path, query=query, data=data, content_type=content_type)
+            if response.status < 400:
+                break
+            error = _api_error(self.name, method, path, response.status, response.data)
+            if method not in _REPEATABLE_METHODS or not _may_pass(error) or attempt == _ATTEMPTS:
+                raise error
+            time.sleep(random.uniform(0.1, 0.3) * 2**attempt)
         answer: Json = json.loads(response.data)
         return answer
 
@@ -430,6 +442,17 @@ def _connection_pool(configuration: Any) -> Any:
 def _selected(labels: Mapping[str, str] | None) -> dict[str, str]:
     """Give the query of a label selector; empty without labels."""
     return {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {}
+
+
+def _may_pass(error: ApiError) -> bool:
+    """Tell whether an error that stands in the answer alone may be gone the next time.
+
+    500 is also what webhooks and an etcd that changes its leader answer. A conflict that names no field means that
+    others wrote to the object faster than the server could merge.
+    """
+    if error.status == 500:
+        return MALFORMED not in error.message
+    return error.status == 409 and "please apply your changes to the latest version" in error.message
 
 
 def _api_error(cluster: str, method: str, path: str, status: int, data: bytes) -> ApiError:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import (
     ApiError,
@@ -25,17 +24,10 @@ Json = dict[str, Any]
 
 # A watch is opened anew this often, so that a connection that died silently can't hold a wait for long.
 _WATCH_SECONDS = 30.0
-# Waiting reasons of a container that more waiting does not mend. CrashLoopBackOff comes after two crashes or more.
-_HOPELESS_WAITING = frozenset(
-    {
-        "CrashLoopBackOff",
-        "CreateContainerConfigError",
-        "ErrImageNeverPull",
-        "ErrImagePull",
-        "ImagePullBackOff",
-        "InvalidImageName",
-    }
-)
+_UNKNOWN_SECONDS = 1.0
+_FAILURES = 5
+# A wait that is over sooner needs no word.
+_QUIET_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -61,12 +53,23 @@ class Deadline:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of object to watch in a namespace, cut down by labels."""
+    """One kind of object to watch in a namespace, cut down by labels.
+
+    :param optional: go on without it where the user may not read it.
+    """
 
     api_version: str
     kind: str
     namespace: str | None
     labels: Mapping[str, str]
+    optional: bool = False
+
+
+News = tuple[int, list[Json] | ServingError]
+
+
+def ignore(message: str) -> None:
+    """Drop a line of progress: for callers that have nobody to show it to."""
 
 
 def wait_until(
@@ -74,32 +77,38 @@ def wait_until(
     kinds: list[Kind],
     judge: Callable[[dict[Ref, Json]], str],
     deadline: Deadline,
+    progress: Callable[[str], None] = ignore,
 ) -> dict[Ref, Json]:
     """Watch some kinds until a judge is content with all of their objects.
 
     :param judge: looks at the objects; gives ``""`` when content, otherwise what is still missing, in words.
         It raises :class:`WaitError` when waiting longer is of no use.
+    :param progress: is told what is missing whenever that changes, but for the first moments and never twice a second.
     :returns: the objects as they were when the judge was content.
     :raises WaitError: at the deadline, with the judge's last words.
     """
-    events: queue.Queue[tuple[int, list[Json] | ServingError]] = queue.Queue()
+    news: queue.Queue[News] = queue.Queue()
     stop = threading.Event()
     for number, kind in enumerate(kinds):
-        threading.Thread(target=_follow, args=(session, number, kind, events, stop, deadline), daemon=True).start()
+        threading.Thread(target=_follow, args=(session, number, kind, news, stop, deadline), daemon=True).start()
     seen: dict[int, list[Json]] = {}
     missing = "no answer from the cluster yet"
+    reporter = _Reporter(progress)
     try:
         while True:
             try:
-                number, news = events.get(timeout=deadline.left)
+                number, found = news.get(timeout=min(deadline.left, reporter.due(missing)))
             except queue.Empty:
-                raise WaitError(
-                    f"cluster {session.name}: waited {deadline.seconds:g} s: {missing}.",
-                    hint="Raise wait_timeout if it only needs longer.",
-                ) from None
-            if isinstance(news, ServingError):
-                raise news
-            seen[number] = news
+                if not deadline.left:
+                    raise WaitError(
+                        f"cluster {session.name}: waited {deadline.seconds:g} s: {missing}.",
+                        hint="Raise wait_timeout if it only needs longer.",
+                    ) from None
+                # Judged again: what the judge gives time to is over at some moment, and no event tells.
+            else:
+                if isinstance(found, ServingError):
+                    raise found
+                seen[number] = found
             if len(seen) < len(kinds):
                 continue
             objects = {Ref.of(manifest): manifest for manifests in seen.values() for manifest in manifests}
@@ -110,117 +119,68 @@ def wait_until(
         stop.set()
 
 
+class _Reporter:
+    """Tells what is missing when it has changed; what changes faster than a person reads is told when it rests."""
+
+    def __init__(self, progress: Callable[[str], None]) -> None:
+        self._progress = progress
+        self._told = ""
+        self._next = time.monotonic() + _QUIET_SECONDS
+
+    def due(self, missing: str) -> float:
+        """Tell it if its time has come; gives the seconds until the next time to look."""
+        wait = self._next - time.monotonic()
+        if wait > 0:
+            return wait
+        if missing == self._told:
+            return _QUIET_SECONDS
+        self._progress(missing)
+        self._told = missing
+        self._next = time.monotonic() + _QUIET_SECONDS
+        return _QUIET_SECONDS
+
+
 def _follow(
-    session: Session,
-    number: int,
-    kind: Kind,
-    events: queue.Queue[tuple[int, list[Json] | ServingError]],
-    stop: threading.Event,
-    deadline: Deadline,
+    session: Session, number: int, kind: Kind, news: queue.Queue[News], stop: threading.Event, deadline: Deadline
 ) -> None:
     """Keep a local list of one kind up to date, and tell it after each change."""
-    failures = 0
+    where = (kind.api_version, kind.kind, kind.namespace)
+    known: dict[Ref, Json] = {}
+    version, failures = "", 0
     while not stop.is_set() and deadline.left:
         try:
-            found, version = session.find_with_version(kind.api_version, kind.kind, kind.namespace, labels=kind.labels)
-            known = {Ref.of(manifest): manifest for manifest in found}
-            events.put((number, list(known.values())))
+            if not version:
+                found, version = session.find_with_version(*where, labels=kind.labels)
+                known = {Ref.of(manifest): manifest for manifest in found}
+                news.put((number, list(known.values())))
+                if not version:  # the server does not know the kind, or not yet
+                    stop.wait(min(_UNKNOWN_SECONDS, deadline.left))
+                continue
             seconds = min(_WATCH_SECONDS, deadline.left)
-            for event in session.watch(
-                kind.api_version, kind.kind, kind.namespace, labels=kind.labels, version=version, seconds=seconds
-            ):
+            for event in session.watch(*where, labels=kind.labels, version=version, seconds=seconds):
                 failures = 0
                 manifest = event["object"]
+                version = manifest["metadata"]["resourceVersion"]
+                if event["type"] == "BOOKMARK":
+                    continue
                 if event["type"] == "DELETED":
                     known.pop(Ref.of(manifest), None)
                 else:
                     known[Ref.of(manifest)] = manifest
-                events.put((number, list(known.values())))
+                news.put((number, list(known.values())))
                 if stop.is_set():
                     return
         except (ApiError, UnreachableError) as error:
-            # 410: the resource version is too old, and listing anew is the way on. A watch also ends with its server:
-            # a restart of the API server must not fail a wait that can still come true.
-            failures += 1
-            if getattr(error, "status", 410) in (401, 403) or failures > 5:
-                events.put((number, error))
+            status = getattr(error, "status", 0)
+            if kind.optional and status in (401, 403):
+                news.put((number, []))
                 return
+            # A watch also ends with its server: a restart of the API server must not fail a wait that can still come
+            # true. 410: the resource version is too old, and listing anew is the way on.
+            failures += 1
+            if status in (401, 403) or failures > _FAILURES:
+                news.put((number, error))
+                return
+            if status:
+                version = ""
             stop.wait(min(0.2 * 2**failures, deadline.left))
-
-
-def rollout_missing(session: Session, deployment: Json | None, pods: list[Json]) -> str:
-    """Judge a Deployment's rollout: ``""`` when every replica runs the present template and is available.
-
-    :param pods: those of the present template, see :func:`pods.current_pods`.
-    :raises WaitError: when a pod of it can't come up, with the reason and the latest event.
-    """
-    if deployment is None:
-        return "the Deployment does not exist yet"
-    status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
-    if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
-        return "the rollout has not begun"
-    for condition in status.get("conditions", []):
-        # A quota or an admission webhook that refuses the pods shows here alone, since no pod exists.
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            raise WaitError(f"cluster {session.name}: {Ref.of(deployment)}: {condition['message']}.")
-    for pod in pods:
-        require_startable(session, pod)
-    updated = status.get("updatedReplicas", 0)
-    # The Deployment and its pods are watched apart, so either may be ahead of the other.
-    available = min(status.get("availableReplicas", 0), sum(map(is_ready, pods)))
-    if updated < wanted or available < wanted or status.get("replicas", 0) > updated:
-        name = deployment["metadata"]["name"]
-        return f"{name}: {updated} of {wanted} replicas updated, {available} available; {_pods_in_words(pods)}"
-    return ""
-
-
-def _pods_in_words(pods: list[Json]) -> str:
-    words = []
-    for pod in pods:
-        state = pod.get("status", {}).get("phase", "Pending")
-        for container in pod.get("status", {}).get("containerStatuses", []):
-            waiting = container.get("state", {}).get("waiting")
-            if waiting:
-                state = waiting.get("reason", state)
-            elif not container.get("ready"):
-                state = "not ready"
-            else:
-                state = "ready"
-        words.append(f"{pod['metadata']['name']} {state}")
-    return ", ".join(sorted(words)) or "no pods yet"
-
-
-def require_startable(session: Session, pod: Json) -> None:
-    """Stop waiting for a pod that can't start, by its containers' states or the scheduler's verdict.
-
-    :raises WaitError: with the reason and the latest event.
-    """
-    status = pod.get("status", {})
-    for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
-        waiting = container.get("state", {}).get("waiting") or {}
-        if waiting.get("reason") in _HOPELESS_WAITING:
-            died = (container.get("lastState", {}).get("terminated") or {}).get("message", "")
-            raise _hopeless(session, pod, waiting["reason"], died or waiting.get("message", ""))
-    for condition in status.get("conditions", []):
-        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            # A pod of the old template that is about to leave may free the room, and an autoscaler may make some:
-            # unschedulable is final only for what no node could ever satisfy, which the scheduler does not tell. The
-            # claim that is missing or unbound for good it does tell.
-            message = condition.get("message", "")
-            if "not found" in message or "Insufficient" in message or "didn't match" in message:
-                raise _hopeless(session, pod, "Unschedulable", message)
-
-
-def _hopeless(session: Session, pod: Json, reason: str, message: str) -> WaitError:
-    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-    events = [
-        event
-        for event in session.find("v1", "Event", namespace)
-        if event.get("involvedObject", {}).get("name") == name and event.get("type") == "Warning"
-    ]
-    events.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-    last = f" Last event: {events[-1].get('reason')}: {str(events[-1].get('message')).rstrip('.')}." if events else ""
-    return WaitError(
-        f"cluster {session.name}: pod {namespace}/{name} can't start: {reason}: {message.strip().rstrip('.')}.{last}",
-        hint="The previous pods keep serving; correct the cause and run again.",
-    )

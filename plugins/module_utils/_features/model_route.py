@@ -7,6 +7,7 @@ from __future__ import annotations
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, delete
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
+    apply_arguments,
     cluster_arguments,
     wait_arguments,
 )
@@ -55,7 +56,8 @@ def run(call: Call) -> Result:
         overrides=params["overrides"],
     )
     with connect(params) as session:
-        changes = apply(session, Bundle(bundle_name, namespace, route(spec)), check=call.check_mode)
+        bundle = Bundle(bundle_name, namespace, route(spec))
+        changes = apply(session, bundle, check=call.check_mode, force=params["force_conflicts"])
         if params["wait"] and spec.kind == "gateway" and not call.check_mode:
             # An Ingress has no status that says whether its controller took it: only a request shows that.
             _wait_accepted(session, spec, Deadline.after(params["wait_timeout"]))
@@ -100,10 +102,10 @@ def _not_accepted(session: Session, ref: Ref, live: Json | None) -> str:
 FEATURE = Feature(
     arguments={
         **cluster_arguments(),
+        **apply_arguments(),
         **wait_arguments(60),
         "model": {"type": "str", "required": True},
         "namespace": {"type": "str", "required": True},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "server": {"type": "str"},
         "kind": {"type": "str", "choices": ["ingress", "gateway"], "default": "ingress"},
         # Not "host": that is the address of the cluster's API server.

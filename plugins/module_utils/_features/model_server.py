@@ -10,7 +10,9 @@ from collections.abc import Iterable
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, delete
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.applyset import ApplySet
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
+    apply_arguments,
     cluster_arguments,
     wait_arguments,
 )
@@ -18,13 +20,9 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import Change, result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import current_pods, is_ready
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_gone, wait_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import (
-    Deadline,
-    Kind,
-    rollout_missing,
-    wait_until,
-)
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import (
     REST_PORT,
@@ -55,8 +53,9 @@ def run(call: Call) -> Result:
     if params["state"] == "absent":
         with connect(params) as session:
             changes = delete(session, Bundle(bundle_name, namespace, ()), check=call.check_mode)
-            if changes and params["wait"] and not call.check_mode:
-                _wait_gone(session, namespace, name, deadline)
+            if params["wait"] and not call.check_mode:
+                labels = ApplySet(bundle_name, namespace).member_labels
+                wait_gone(session, [change.ref for change in changes], labels, deadline)
             return result_of(changes)
     if params["replicas"] < 1:
         raise InputError(f"replicas: {params['replicas']} is too few.", hint="Use 1 or more, or state: absent.")
@@ -74,18 +73,13 @@ def run(call: Call) -> Result:
         overrides=params["overrides"],
     )
     with connect(params) as session:
-        changes = apply(
-            session,
-            Bundle(bundle_name, namespace, server(spec)),
-            check=call.check_mode,
-            force=params["force_conflicts"],
-        )
-        result = result_of(changes)
+        bundle = Bundle(bundle_name, namespace, server(spec))
+        changes = apply(session, bundle, check=call.check_mode, force=params["force_conflicts"])
         if params["wait"] and not call.check_mode:
             _announce_config(session, spec, changes)
-            pods = _wait_rollout(session, spec, deadline)
-            _wait_loaded(session, spec, pods, deadline)
-        return result
+            objects = wait_ready(session, bundle, deadline)
+            _wait_loaded(session, spec, _serving_pods(spec, objects), deadline)
+        return result_of(changes)
 
 
 def _announce_config(session: Session, spec: ServerSpec, changes: Iterable[Change]) -> None:
@@ -102,24 +96,10 @@ def _announce_config(session: Session, spec: ServerSpec, changes: Iterable[Chang
             session.request("PATCH", session.path(Ref.of(pod)), body=patch, content_type="application/merge-patch+json")
 
 
-def _wait_rollout(session: Session, spec: ServerSpec, deadline: Deadline) -> list[str]:
-    """Wait until all replicas are available; gives the names of their pods."""
-    labels = server_selector(spec.name)
-    kinds = [
-        Kind("apps/v1", "Deployment", spec.namespace, labels),
-        Kind("apps/v1", "ReplicaSet", spec.namespace, labels),
-        Kind("v1", "Pod", spec.namespace, labels),
-    ]
-    deployment = Ref("apps/v1", "Deployment", spec.name, spec.namespace)
-
-    def pods(objects: dict[Ref, Json]) -> list[Json]:
-        return current_pods(objects.get(deployment), objects.values())
-
-    def judge(objects: dict[Ref, Json]) -> str:
-        return rollout_missing(session, objects.get(deployment), pods(objects))
-
-    objects = wait_until(session, kinds, judge, deadline)
-    return sorted(pod["metadata"]["name"] for pod in pods(objects) if is_ready(pod))
+def _serving_pods(spec: ServerSpec, objects: dict[Ref, Json]) -> list[str]:
+    """Give the names of the pods that run the present template and take traffic."""
+    deployment = objects.get(Ref("apps/v1", "Deployment", spec.name, spec.namespace))
+    return sorted(pod["metadata"]["name"] for pod in current_pods(deployment, objects.values()) if is_ready(pod))
 
 
 def _wait_loaded(session: Session, spec: ServerSpec, pods: list[str], deadline: Deadline) -> None:
@@ -153,18 +133,13 @@ def _not_available(model: ServedModel, status: dict[int, dict[str, str]], pod: s
     return ""
 
 
-def _wait_gone(session: Session, namespace: str, name: str, deadline: Deadline) -> None:
-    pods = Kind("v1", "Pod", namespace, server_selector(name))
-    wait_until(session, [pods], lambda objects: f"{len(objects)} pods are still leaving" if objects else "", deadline)
-
-
 FEATURE = Feature(
     arguments={
         **cluster_arguments(),
+        **apply_arguments(),
         **wait_arguments(600),
         "name": {"type": "str", "required": True},
         "namespace": {"type": "str", "required": True},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "image": {"type": "str", "default": "tensorflow/serving:2.19.1"},
         "models": {
             "type": "list",
@@ -181,7 +156,6 @@ FEATURE = Feature(
         "arguments": {"type": "list", "elements": "str", "default": []},
         "drain_seconds": {"type": "int", "default": 15},
         "start_seconds": {"type": "int", "default": 600},
-        "force_conflicts": {"type": "bool", "default": False},
         "overrides": {"type": "dict", "default": {}},
     },
     run=run,

@@ -12,18 +12,17 @@ from ansible.module_utils.common.yaml import yaml_dump
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, delete
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import cluster_arguments
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
+    apply_arguments,
+    cluster_arguments,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.execute import execute
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import require_startable
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import (
-    Deadline,
-    Kind,
-    require_startable,
-    wait_until,
-)
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, Kind, wait_until
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError, InputError, WaitError
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import (
@@ -76,7 +75,8 @@ def run(call: Call) -> Result:
         ref = Ref("v1", "PersistentVolumeClaim", name, namespace)
         before = read_record(session.get(ref))
         left = _not_recorded(artefacts, before)
-        result = result_of(apply(session, Bundle(f"store-{name}", namespace, store(spec)), check=call.check_mode))
+        bundle = Bundle(f"store-{name}", namespace, store(spec))
+        result = result_of(apply(session, bundle, check=call.check_mode, force=params["force_conflicts"]))
         after = _with(before, left)
         if left:
             result.changed = True
@@ -230,10 +230,10 @@ def _not_ready(session: Session, made: Json, pod: Json | None) -> str:
 FEATURE = Feature(
     arguments={
         **cluster_arguments(),
+        **apply_arguments(),
         "wait_timeout": {"type": "int", "default": 600},
         "name": {"type": "str", "required": True},
         "namespace": {"type": "str", "required": True},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "size": {"type": "str", "default": "10Gi"},
         "access_modes": {"type": "list", "elements": "str", "default": ["ReadWriteOnce"]},
         "storage_class": {"type": "str"},

@@ -9,14 +9,16 @@ from dataclasses import replace
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, delete
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
+    apply_arguments,
     cluster_arguments,
     wait_arguments,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, Kind, wait_until
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_gone
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, connect
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.namespace import (
     CREATED,
     NamespaceSpec,
@@ -43,15 +45,20 @@ def run(call: Call) -> Result:
     )
     namespace(spec)  # refuses bad overrides before the first call
     with connect(params) as session:
+
+        def make(objects: tuple[Json, ...]) -> Result:
+            bundle = Bundle("namespace", name, objects)
+            return result_of(apply(session, bundle, check=call.check_mode, force=params["force_conflicts"]))
+
         live = session.get(ref)
         if live is not None and live["metadata"].get("deletionTimestamp") and not call.check_mode:
             # Neither may a new one be filled while the old one leaves, nor is it gone yet.
-            _wait_gone(session, ref, deadline)
+            wait_gone(session, [ref], {"kubernetes.io/metadata.name": name}, deadline)
             live = None
         ours = live is None or live["metadata"].get("annotations", {}).get(CREATED) == "true"
         spec = replace(spec, created=ours)
         if params["state"] == "present":
-            return result_of(apply(session, Bundle("namespace", name, namespace(spec)), check=call.check_mode))
+            return make(namespace(spec))
         if live is None:
             return Result()
         if not ours:
@@ -60,33 +67,19 @@ def run(call: Call) -> Result:
                 "collection put into it is removed."
             )
             # An apply without objects prunes all of them but the namespace, which is not ours to delete.
-            left = tuple(manifest for manifest in namespace(spec) if manifest["kind"] == "Namespace")
-            changes = apply(session, Bundle("namespace", name, left), check=call.check_mode)
-            return result_of(changes)
+            return make(tuple(manifest for manifest in namespace(spec) if manifest["kind"] == "Namespace"))
         result = result_of(delete(session, Bundle("namespace", name, ()), check=call.check_mode))
         if params["wait"] and not call.check_mode:
-            _wait_gone(session, ref, deadline)
+            wait_gone(session, [ref], {"kubernetes.io/metadata.name": name}, deadline)
         return result
-
-
-def _wait_gone(session: Session, ref: Ref, deadline: Deadline) -> None:
-    def judge(objects: dict[Ref, Json]) -> str:
-        live = objects.get(ref)
-        if live is None:
-            return ""
-        conditions = live.get("status", {}).get("conditions", [])
-        held = [entry["message"] for entry in conditions if entry["status"] == "True"]
-        return f"{ref} is still there: {' '.join(held) or 'it is being emptied'}"
-
-    wait_until(session, [Kind("v1", "Namespace", None, {"kubernetes.io/metadata.name": ref.name})], judge, deadline)
 
 
 FEATURE = Feature(
     arguments={
         **cluster_arguments(),
+        **apply_arguments(),
         **wait_arguments(120),
         "name": {"type": "str", "required": True},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "labels": {"type": "dict", "default": {}},
         "annotations": {"type": "dict", "default": {}},
         "pod_security": {"type": "str", "choices": ["restricted", "baseline", "privileged"], "default": "restricted"},
