@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from typing import Any
 
 from _cluster import Cluster
@@ -148,6 +150,38 @@ def test_there_and_back_ends_as_it_began(real: Cluster, one: list[Json], other: 
         wait_emptied(real, [*one, *other])
         # Whatever was said to be unchanged is, and nothing more than was said has changed.
         assert changed.changed is bool(changed.diff)
+    assert state(real, one, other) == before
+
+
+class Cut(BaseException):
+    """The run is killed."""
+
+
+@examples
+@given(one=bundles, other=bundles, requests=st.integers(1, 30))
+def test_a_run_that_is_cut_off_leaves_nothing_behind(
+    real: Cluster, one: list[Json], other: list[Json], requests: int
+) -> None:
+    real.move()
+    apply(real.session, real.bundle(*one))
+    before = state(real, one, other)
+    left = itertools.count(requests, -1)
+    send = real.session.request
+
+    def sent(*arguments: Any, **more: Any) -> Json:
+        if next(left) <= 0:
+            raise Cut
+        return send(*arguments, **more)
+
+    real.session.request = sent  # type: ignore[method-assign]
+    try:
+        with contextlib.suppress(Cut):
+            apply(real.session, real.bundle(*other))
+    finally:
+        real.session.request = send  # type: ignore[method-assign]
+    wait_emptied(real, [*one, *other])
+    foretold(real, real.bundle(*one))
+    wait_emptied(real, [*one, *other])
     assert state(real, one, other) == before
 
 
