@@ -365,6 +365,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _execute(self, command: list[str]) -> None:
         """Speak Kubernetes' channel protocol over a websocket, with a real process at the other end."""
+        if self.headers.get("Accept", "*/*") != "*/*":  # as the real one
+            self._send(406, b"406: Not Acceptable")
+            return
         accept = hashlib.sha1(self.headers["Sec-WebSocket-Key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
         self.send_response(101)
         self.send_header("Upgrade", "websocket")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import selectors
 import ssl
 from collections import defaultdict
 from collections.abc import Iterable
@@ -53,9 +54,9 @@ def execute(
             raise WaitError(
                 f"{where} took over {deadline.seconds:g} s.", hint="Raise wait_timeout if it only needs longer."
             )
-        channels.receive(min(seconds, deadline.left))
         # Without it, a connection that died silently would hold a write for as long as TCP likes.
         stream.settimeout(deadline.left)
+        channels.receive(min(seconds, deadline.left))
 
     try:
         for block in stdin:
@@ -66,7 +67,10 @@ def execute(
         while channels.open:
             receive(1.0)
     except (OSError, websocket.WebSocketException) as error:
-        raise UnreachableError(f"{where}: the connection broke: {error}.", hint="Run again to continue.") from error
+        with contextlib.suppress(OSError, websocket.WebSocketException):
+            channels.receive(0)  # a command that fails before it has read all says why, and the server hangs up
+        if channels.status() is None:
+            raise UnreachableError(f"{where}: the connection broke: {error}.", hint="Run again to continue.") from error
     finally:
         stream.close()
     status = channels.status()
@@ -101,17 +105,20 @@ class _Channels:
 
     def receive(self, seconds: float) -> None:
         """Take what has come; wait some seconds for it if nothing has."""
-        self._stream.settimeout(seconds)
-        try:
-            while self.open:
-                kind, frame = self._stream.recv_data_frame(control_frame=True)
-                if kind == websocket.ABNF.OPCODE_CLOSE:
-                    self.open = False
-                elif kind == websocket.ABNF.OPCODE_BINARY and frame.data:
-                    self.received[frame.data[0]] += frame.data[1:]
-                self._stream.settimeout(0)
-        except (BlockingIOError, ssl.SSLWantReadError, websocket.WebSocketTimeoutException):
-            pass  # the rest of a frame that has come in part is read by the next call
+        while self.open and self._readable(seconds):
+            kind, frame = self._stream.recv_data_frame(control_frame=True)
+            if kind == websocket.ABNF.OPCODE_CLOSE:
+                self.open = False
+            elif kind == websocket.ABNF.OPCODE_BINARY and frame.data:
+                self.received[frame.data[0]] += frame.data[1:]
+            seconds = 0
+
+    def _readable(self, seconds: float) -> bool:
+        if isinstance(self._stream.sock, ssl.SSLSocket) and self._stream.sock.pending():
+            return True  # decrypted together with the frame before
+        with selectors.DefaultSelector() as selector:  # select() knows the first 1024 descriptors only
+            selector.register(self._stream.sock, selectors.EVENT_READ)
+            return bool(selector.select(seconds))
 
     def status(self) -> Any:
         """Give how the command ended; None if the server did not say."""

@@ -206,12 +206,14 @@ class Session:
         url = f"{self.server.url}/api/v1/namespaces/{namespace}/pods/{pod}/exec?{urlencode(query)}"
 
         def start(login: Login) -> Any:
+            headers = self._headers(login)
+            headers.discard("Accept")  # JSON is not what a command answers
             return websocket.create_connection(
                 url.replace("http", "ws", 1),
                 socket=open_socket(self._pool, self.server, min(10.0, self._timeout)),
                 timeout=self._timeout,
-                # It encodes headers as UTF-8, urllib3 as Latin-1.
-                header=[f"{name}: {value}".encode("latin-1").decode() for name, value in self._headers(login).items()],
+                # This library encodes headers as UTF-8, urllib3 as Latin-1.
+                header=[f"{name}: {value}".encode("latin-1").decode() for name, value in headers.items()],
                 subprotocols=["v5.channel.k8s.io", "v4.channel.k8s.io"],
                 redirect_limit=0,  # with the credentials
             )
@@ -223,7 +225,10 @@ class Session:
             except websocket.WebSocketBadStatusException as error:
                 if error.status_code != 401 or not self._credentials.renew(login):
                     raise
-                return start(self._log_in())
+            return start(self._log_in())
+        except websocket.WebSocketBadStatusException as error:
+            where = f"{namespace}/{pod}"
+            raise _api_error(self.name, "run a command in pod", where, error.status_code, error.resp_body or b"") from error
         except (OSError, urllib3.exceptions.HTTPError, websocket.WebSocketException) as error:
             raise ServingError(
                 f"cluster {self.name}: can't run a command in pod {namespace}/{pod}: {error}.",
