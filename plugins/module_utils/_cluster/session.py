@@ -227,8 +227,8 @@ class Session:
                     raise
             return start(self._log_in())
         except websocket.WebSocketBadStatusException as error:
-            where = f"{namespace}/{pod}"
-            raise _api_error(self.name, "run a command in pod", where, error.status_code, error.resp_body or b"") from error
+            answer = error.resp_body or b""
+            raise _api_error(self.name, "run in pod", f"{namespace}/{pod}", error.status_code, answer) from error
         except (OSError, urllib3.exceptions.HTTPError, websocket.WebSocketException) as error:
             raise ServingError(
                 f"cluster {self.name}: can't run a command in pod {namespace}/{pod}: {error}.",

@@ -109,10 +109,10 @@ def open_socket(pool: Any, server: Server, timeout: float) -> socket.socket:
     connections = pool.connection_from_url(server.url)
     connection = connections._new_conn()  # has no public name, but has been there since urllib3's beginnings
     connection.timeout = timeout
-    if connections.proxy:  # set for HTTP proxies, not for SOCKS, whose connections open themselves through it
-        connection.set_tunnel(
-            connections.host, connections.port, headers=connections.proxy_headers, scheme=connections.proxy.scheme
-        )
+    if connections.proxy:  # an HTTP proxy; connections through a SOCKS proxy need nothing more
+        url = urllib3.util.parse_url(server.url)
+        port = url.port or (443 if url.scheme == "https" else 80)
+        connection.set_tunnel(url.host, port, headers=connections.proxy_headers, scheme=connections.proxy.scheme)
     connection.connect()
     return connection.sock  # type: ignore[no-any-return]
 
