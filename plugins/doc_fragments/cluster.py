@@ -11,6 +11,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 requirements:
   - urllib3 >= 2 and PyYAML (Python packages, in the interpreter that runs the task)
+  - websocket-client (Python package), to run commands in pods, by which stores are filled
   - PySocks (Python package), for a SOCKS proxy
   - kubernetes (Python package), for a kubeconfig's user with the legacy C(auth-provider)
 options:

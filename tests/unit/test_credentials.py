@@ -333,6 +333,7 @@ def test_a_token_file_wins_as_in_kubectl(tmp_path: Path, monkeypatch: pytest.Mon
         (kubeconfig(user={"token": ["hush"]}), None, "context one: token is no text."),
         (kubeconfig(user={"token": "hush\nhush"}), None, "the token has characters that no token has."),
         (kubeconfig(user={"tokenFile": "/nowhere/token"}), None, "the token file /nowhere/token can't be read: No"),
+        (kubeconfig(user={"tokenFile": "/dev/null"}), None, "the token file /dev/null can't be read: it is empty."),
         (kubeconfig(user={"client-key-data": "hush!"}), None, "client-key-data is no base64."),
         (kubeconfig(user={"exec": ["hush"]}), None, "context one: the user's exec names no command."),
         (kubeconfig(user={"exec": {"command": "true", "env": ["hush"]}}), None, "has a cluster or a user that is none"),

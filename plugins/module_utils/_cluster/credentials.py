@@ -152,16 +152,17 @@ def _impersonation(user: Json) -> Iterator[tuple[str, str]]:
 
 def _file_login(context: Context, login: Login, token_file: Path, fallback: str | None) -> Login:
     try:
-        token = token_file.read_text()
+        token = token_file.read_text().strip()
+        words = "it is empty"
     except (OSError, UnicodeError) as error:
-        if not fallback:
-            words = getattr(error, "strerror", None) or "it is no text"
-            raise InputError(
-                f"{context.origin}: the token file {token_file} can't be read: {words}.",
-                hint="Check path and permissions.",
-            ) from error
-        token = fallback
-    return replace(login, authorization=_bearer(token), renew_at=time.monotonic() + FILE_SECONDS)
+        token = ""
+        words = getattr(error, "strerror", None) or "it is no text"
+    if not token and not fallback:
+        raise InputError(
+            f"{context.origin}: the token file {token_file} can't be read: {words}.",
+            hint="Check path and permissions.",
+        )
+    return replace(login, authorization=_bearer(token or fallback or ""), renew_at=time.monotonic() + FILE_SECONDS)
 
 
 def _official_source(context: Context, login: Login) -> Callable[[], Login]:
