@@ -656,8 +656,7 @@ def test_another_is_impersonated(api: ApiServer) -> None:
         with connect({**given, **params}) as session:
             session.find("v1", "Namespace")
             assert api.requests[-1].impersonation == expected
-            stream = session.execute("serving", "pod", ["true"], "main")
-            stream.close()
+            execute(session, "serving", "pod", "main", ["true"], deadline=Deadline.after(10))
             assert api.requests[-1].impersonation == expected, "commands run as the same user"
 
 
