@@ -3,7 +3,7 @@
 """The door inside the controller: a feature runs in the worker's own process when the connection is local.
 
 No interpreter is started and no import is paid a second time: the strategy loads the action plugin in the parent
-process, and the forked workers inherit the imported Kubernetes client.
+process, and the forked workers inherit the imported libraries, but no connection: a session lasts for one task.
 """
 
 from __future__ import annotations

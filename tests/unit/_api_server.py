@@ -73,13 +73,19 @@ class Fault:
 
 @dataclass
 class Request:
-    """One request as the server saw it."""
+    """One request as the server saw it.
+
+    :param impersonation: the values of each ``Impersonate-`` header, of which there may be several.
+    :param certificate: the client's, as DER.
+    """
 
     method: str
     path: str
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes
+    impersonation: dict[str, list[str]] = field(default_factory=dict)
+    certificate: bytes | None = None
 
     @property
     def writes(self) -> bool:
@@ -283,7 +289,14 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         method = "WATCH" if query.get("watch") else self.command
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.api.requests.append(Request(method, path, query, headers, body))
+        impersonation = {
+            name: [value.encode("latin-1").decode() for value in self.headers.get_all(name, [])]
+            for name in headers
+            if name.startswith("impersonate-")
+        }
+        client = self.connection
+        certificate = client.getpeercert(binary_form=True) if isinstance(client, ssl.SSLSocket) else None
+        self.api.requests.append(Request(method, path, query, headers, body, impersonation, certificate))
         if fault := self.api.take_fault(method, path):
             time.sleep(fault.delay)
             if fault.status is None:
@@ -369,6 +382,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _execute(self, command: list[str]) -> None:
         """Speak Kubernetes' channel protocol over a websocket, with a real process at the other end."""
+        if self.headers.get("Accept", "*/*") != "*/*":  # as the real one
+            self._send(406, b"406: Not Acceptable")
+            return
         accept = hashlib.sha1(self.headers["Sec-WebSocket-Key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
         self.send_response(101)
         self.send_header("Upgrade", "websocket")

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from _certificates import make_certificates
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -24,11 +25,15 @@ _ADDRESS = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Kubernetes:
-    """How to reach the server as its administrator."""
+    """How to reach the server as its administrator.
+
+    :param clients: a folder with the certificate of a user ``client`` who may do nothing, and its key.
+    """
 
     url: str
     token: str
     ca: Path
+    clients: Path
 
     @property
     def connection(self) -> dict[str, str]:
@@ -62,6 +67,7 @@ def start(folder: Path) -> None:
             )
         )
         (folder / "tokens.csv").write_text(f"{_TOKEN},admin,admin,system:masters\n")
+        make_certificates(folder / "clients")
         etcd_url = f"http://{_ADDRESS}:{etcd_port}"
         etcd = [
             f"--data-dir={folder}/etcd-data",
@@ -83,6 +89,7 @@ def start(folder: Path) -> None:
             f"--service-account-key-file={folder}/service-account.key",
             f"--service-account-signing-key-file={folder}/service-account.key",
             f"--token-auth-file={folder}/tokens.csv",
+            f"--client-ca-file={folder}/clients/ca.pem",
             "--authorization-mode=RBAC",
             "--service-cluster-ip-range=10.0.0.0/16",
             # Without controllers nobody makes the tokens that this plugin waits for.
@@ -116,7 +123,7 @@ def wait_ready(folder: Path, seconds: float = 60) -> Kubernetes | None:
             # The default namespace comes last, after roles and priorities.
             request = Request(f"{url}/api/v1/namespaces/default", headers={"Authorization": f"Bearer {_TOKEN}"})
             urlopen(request, context=context, timeout=5).close()
-            return Kubernetes(url, _TOKEN, folder / "apiserver.crt")
+            return Kubernetes(url, _TOKEN, folder / "apiserver.crt", folder / "clients")
         except (URLError, OSError) as error:
             if time.monotonic() > end:
                 log = (folder / "kube-apiserver.log").read_text()[-2000:]

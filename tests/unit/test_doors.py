@@ -67,6 +67,17 @@ def tasks(model_server: str, kubeconfig: Json) -> dict[str, Task]:
     probe = {"models": [{"name": "half_plus_two", "golden": [GOLDEN]}], "url": model_server}
     wrong = {**probe, "models": [{"name": "half_plus_two", "golden": [{**GOLDEN, "response": {"predictions": []}}]}]}
     space = {"host": "{api}", "api_key": TOKEN, "name": "serving", "quota": {"pods": 20}}
+    text = yaml.safe_dump(kubeconfig)
+    password = {
+        "host": "{api}",
+        "username": "me",
+        "password": TOKEN,
+        "impersonate_user": "joe",
+        "impersonate_groups": "a,b",
+        "proxy": f"http://me:{TOKEN}@127.0.0.1:1",
+        "no_proxy": "127.0.0.0/8",
+        "proxy_headers": {"basic_auth": f"me:{TOKEN}", "proxy_basic_auth": f"me:{TOKEN}", "user_agent": "fleet/1.0"},
+    }
     checked = {"check_mode": True, "diff": True}
     return {
         "probe": Task("model_probe", probe, also_there=True),
@@ -94,6 +105,11 @@ def tasks(model_server: str, kubeconfig: Json) -> dict[str, Task]:
         "inline certificates": Task("model_server_info", {"namespace": "serving", "kubeconfig": kubeconfig}),
         "inline certificates, refused": Task("model_server_info", {"namespace": "a/b", "kubeconfig": kubeconfig}),
         "inline certificates, wrong argument": Task("model_server_info", {"wrong": 1, "kubeconfig": kubeconfig}),
+        "text": Task("model_server_info", {"namespace": "serving", "kubeconfig": text}, also_there=True),
+        "text, wrong argument": Task("model_server_info", {"wrong": 1, "kubeconfig": text}),
+        "password": Task("model_server_info", {"namespace": "serving", **password}, also_there=True),
+        "password, refused": Task("model_server_info", {"namespace": "a/b", **password}),
+        "password, wrong argument": Task("model_server_info", {"wrong": 1, **password}),
     }
 
 
@@ -270,7 +286,12 @@ def requests_of(api: ApiServer) -> list[tuple[str, str]]:
 
 def target_does_the_same(played: Played) -> None:
     """The tasks that also ran by AnsiballZ, with another interpreter."""
-    for name, parts in (("probe", ("healthy", "results")), ("create", ("changed", "diff", "objects"))):
+    for name, parts in (
+        ("probe", ("healthy", "results")),
+        ("create", ("changed", "diff", "objects")),
+        ("text", ("changed", "servers")),
+        ("password", ("changed", "servers")),
+    ):
         here, there = (comparable(played.results[host, name], played.api.url) for host in ("here", "there"))
         assert {part: here[part] for part in parts} == {part: there[part] for part in parts}
         assert here["invocation"]["module_args"].keys() == there["invocation"]["module_args"].keys()
@@ -278,7 +299,7 @@ def target_does_the_same(played: Played) -> None:
 
 def one_interpreter_starts(played: Played) -> None:
     started = [line for line in played.output.splitlines() if line.startswith("Using module file")]
-    assert len(started) == 2, "the tasks on there, and none on here"
+    assert len(started) == 4, "the tasks on there, and none on here"
 
 
 def ends_as_meant(played: Played) -> None:
@@ -304,6 +325,8 @@ def ends_as_meant(played: Played) -> None:
         "create again",
         "from the environment",
         "inline certificates",
+        "text",
+        "password",
     }
     assert "diff" in played.results["here", "change"]
     assert "diff" not in played.results["here", "change without diff"]

@@ -7,8 +7,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import socket
-import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ import yaml
 from _api_server import ApiServer
 from _certificates import Certificates, make_certificates
 from _doors import run_module
+from cryptography.hazmat.primitives import serialization
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import secrets
@@ -203,47 +204,56 @@ def inline_kubeconfig(url: str, certificates: Certificates) -> Json:
     }
 
 
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "tmp"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
-
-
-def test_inline_certificates_are_used_and_leave_no_file(
-    tmp_path: Path, certificates: Certificates, temporary: Path
-) -> None:
+def test_inline_certificates_are_used(tmp_path: Path, certificates: Certificates) -> None:
     with ApiServer(tmp_path, certificates.server_context()) as api:
         kubeconfig = inline_kubeconfig(api.url, certificates)
         with connect({"kubeconfig": kubeconfig}) as session:
             assert session.find("v1", "Namespace") == []
-            assert any(temporary.iterdir()), "the official client has written them"
-        assert list(temporary.iterdir()) == []
         (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
         with connect({"kubeconfig": str(tmp_path / "kubeconfig"), "context": "here"}) as session:
             assert session.name == "here"
             assert session.find("v1", "Namespace") == []
-    assert list(temporary.iterdir()) == []
     assert {request.headers["authorization"] for request in api.requests} == {"Bearer inline-token"}
 
 
-@pytest.mark.parametrize("spoil", ["context", "key", "authority", "proxy"])
-def test_a_session_that_can_not_begin_leaves_no_file(certificates: Certificates, temporary: Path, spoil: str) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        ("context", "kubeconfig has no context 'there'. It has the contexts here."),
+        ("key", "its certificates or its proxy can't be used: "),
+        ("no certificate", "a client key is given without its certificate"),
+        ("encrypted key", "the client key is encrypted"),
+        ("authority", "certificate-authority-data is no base64"),
+        ("proxy", "the proxy is no URL of the form http://host:port"),
+    ],
+)
+def test_a_session_that_can_not_begin_says_why(certificates: Certificates, spoil: str, words: str) -> None:
     kubeconfig = inline_kubeconfig("https://127.0.0.1:1", certificates)
+    user = kubeconfig["users"][0]["user"]
     params: Json = {"kubeconfig": kubeconfig}
     if spoil == "context":
         params["context"] = "there"
     if spoil == "key":
-        kubeconfig["users"][0]["user"]["client-key-data"] = base64.b64encode(b"no key").decode()
+        user["client-key-data"] = base64.b64encode(b"no key").decode()
+    if spoil == "no certificate":
+        del user["client-certificate-data"]
+    if spoil == "encrypted key":
+        user["client-key-data"] = base64.b64encode(encrypted(certificates.client_key)).decode()
     if spoil == "authority":
         kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"] = "not base64!"
     if spoil == "proxy":
-        params["proxy"] = "nonsense://proxy"
-    with pytest.raises(InputError) as caught:
+        params["proxy"] = "nonsense://me:hush@proxy"
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
         connect(params)
     assert caught.value.hint
-    assert list(temporary.iterdir()) == []
+    assert "hush" not in str(caught.value)
+
+
+def encrypted(key: Path) -> bytes:
+    private = serialization.load_pem_private_key(key.read_bytes(), None)
+    return private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"pass")
+    )
 
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
@@ -269,10 +279,12 @@ def test_an_expired_certificate_is_named(tmp_path: Path) -> None:
         ({"kubeconfig": "{here}/binary"}, "binary is no kubeconfig."),
         ({"kubeconfig": "{here}/list"}, "list is no kubeconfig."),
         ({"kubeconfig": "{here}/empty"}, "empty"),
-        ({"kubeconfig": {}}, "Can't connect to a cluster: "),
-        ({"kubeconfig": ["a"]}, "kubeconfig takes a path or a mapping, not list."),
-        ({"kubeconfig": "apiVersion: v1\nusers: [{user: {token: hush}}]\n"}, "kubeconfig is no path."),
-        ({"context": "there"}, "there"),
+        ({"kubeconfig": {}}, "kubeconfig has no current context."),
+        ({"kubeconfig": ["a"]}, "kubeconfig takes a path, a mapping or text, not list."),
+        ({"kubeconfig": "apiVersion: v1\nusers: [{user: {token: hush}}]\n"}, "users has an entry that is none."),
+        ({"kubeconfig": "token: hush\n: ["}, "kubeconfig is no kubeconfig."),
+        ({"kubeconfig": "hush\x00"}, "kubeconfig is no path."),
+        ({"context": "there"}, "The user has no kubeconfig."),
         ({}, "Can't connect to a cluster: "),
         ({"host": "127.0.0.1:6443"}, "host: '127.0.0.1:6443' is no usable URL."),
         ({"host": "https://me:hush@server"}, "host: an address with credentials is no usable URL."),
@@ -313,7 +325,7 @@ def test_the_kubeconfig_of_the_user_may_be_several_files(
     context = {"contexts": [{"name": "x", "context": {"cluster": "a"}}], "current-context": "x"}
     (tmp_path / "two").write_text(yaml.safe_dump({**context, "clusters": [], "users": []}))
     both = f"{tmp_path}/one{os.pathsep}{tmp_path}/two"
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", both)
+    monkeypatch.setenv("KUBECONFIG", both)
     with connect({}) as session:
         assert session.find("v1", "Namespace") == []
 
@@ -338,7 +350,9 @@ def test_what_is_secret_in_a_kubeconfig(certificates: Certificates) -> None:
 def test_no_result_shows_a_secret(tmp_path: Path, certificates: Certificates, name: str) -> None:
     with ApiServer(tmp_path, certificates.server_context()) as api:
         kubeconfig = inline_kubeconfig(api.url, certificates)
-        arguments = {"kubeconfig": kubeconfig, "api_key": "given-token", "name": name}
+        # A given token replaces the kubeconfig's user, with its certificate.
+        identity = {"client_cert": str(certificates.client), "client_key": str(certificates.client_key)}
+        arguments = {"kubeconfig": kubeconfig, "api_key": "given-token", "name": name, **identity}
         shown = json.dumps(run_module("serving_namespace", arguments))
         refused = json.dumps(run_module("serving_namespace", {**arguments, "state": "nonsense"}))
     assert "Bearer given-token" in {request.headers["authorization"] for request in api.requests} or name == "../bad"

@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import env_fallback
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kubeconfig import is_text, parse
 
 
 def _from_environment(name: str, **spec: Any) -> dict[str, Any]:
@@ -16,17 +19,32 @@ def _from_environment(name: str, **spec: Any) -> dict[str, Any]:
 
 
 def cluster_arguments() -> dict[str, Any]:
-    """Give a fresh copy of the connection arguments."""
+    """Give a fresh copy of the connection arguments, spelled as those of ``kubernetes.core``."""
     return {
         "kubeconfig": _from_environment("KUBECONFIG", type="raw"),
         "context": _from_environment("CONTEXT", type="str"),
         "host": _from_environment("HOST", type="str"),
         "api_key": _from_environment("API_KEY", type="str", no_log=True),
+        "username": _from_environment("USERNAME", type="str"),
+        "password": _from_environment("PASSWORD", type="str", no_log=True),
+        "impersonate_user": _from_environment("IMPERSONATE_USER", type="str"),
+        "impersonate_groups": _from_environment("IMPERSONATE_GROUPS", type="list", elements="str"),
         "validate_certs": _from_environment("VERIFY_SSL", type="bool", aliases=["verify_ssl"]),
         "ca_cert": _from_environment("SSL_CA_CERT", type="path", aliases=["ssl_ca_cert"]),
         "client_cert": _from_environment("CERT_FILE", type="path", aliases=["cert_file"]),
         "client_key": _from_environment("KEY_FILE", type="path", no_log=False, aliases=["key_file"]),
+        "tls_server_name": _from_environment("TLS_SERVER_NAME", type="str"),
         "proxy": _from_environment("PROXY", type="str"),
+        "no_proxy": _from_environment("NO_PROXY", type="str"),
+        "proxy_headers": {
+            "type": "dict",
+            "apply_defaults": True,  # so that the variables count when the option is not set
+            "options": {
+                "proxy_basic_auth": _from_environment("PROXY_HEADERS_PROXY_BASIC_AUTH", type="str", no_log=True),
+                "basic_auth": _from_environment("PROXY_HEADERS_BASIC_AUTH", type="str", no_log=True),
+                "user_agent": _from_environment("PROXY_HEADERS_USER_AGENT", type="str"),
+            },
+        },
         "request_timeout": {"type": "float", "default": 30.0},
     }
 
@@ -51,20 +69,40 @@ def apply_arguments() -> dict[str, Any]:
 
 
 def secrets(params: Mapping[str, Any]) -> set[str]:
-    """Find what must not be shown of a kubeconfig that was given as a mapping; a path to one is no secret."""
-    kubeconfig = params.get("kubeconfig")
-    if isinstance(kubeconfig, str):
-        return {kubeconfig} if "\n" in kubeconfig else set()  # the text of one, given by mistake
-    if not isinstance(kubeconfig, Mapping):
-        return set()
-    users = kubeconfig.get("users")
-    return {
-        text
-        for entry in (users if isinstance(users, list) else [])
-        if isinstance(entry, Mapping) and isinstance(entry.get("user"), Mapping)
-        for text in _user_secrets(entry["user"])
-        if isinstance(text, str) and text
-    }
+    """Find what must not be shown of a kubeconfig's content, and of the URLs of proxies; a path is no secret.
+
+    :param params: a module's parameters, with or without what the variables of the environment say.
+    """
+
+    def given(name: str) -> Any:
+        return params.get(name) or os.environ.get(f"K8S_AUTH_{name.upper()}")
+
+    kubeconfig = given("kubeconfig")
+    found: list[Any] = [_password(given("proxy"))]
+    if is_text(kubeconfig):
+        found.append(kubeconfig)
+        try:
+            kubeconfig = parse(kubeconfig)
+        except (ValueError, NameError):  # no YAML, or no parser for it
+            kubeconfig = None
+    if isinstance(kubeconfig, Mapping):
+        for user in _entries(kubeconfig, "user"):
+            found.extend(_user_secrets(user))
+        found.extend(_password(cluster.get("proxy-url")) for cluster in _entries(kubeconfig, "cluster"))
+    return {text for text in found if isinstance(text, str) and text}
+
+
+def _entries(kubeconfig: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:
+    entries = kubeconfig.get(f"{kind}s")
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, Mapping) and isinstance(entry.get(kind), Mapping):
+            yield entry[kind]
+
+
+def _password(url: Any) -> str:
+    """Give the password in a URL as it stands there."""
+    user = str(url or "").rpartition("@")[0].rpartition("/")[2]
+    return user.partition(":")[2]
 
 
 def _user_secrets(user: Mapping[str, Any]) -> Iterator[Any]:

@@ -1,26 +1,39 @@
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One API server: authentication by the official client, one kept-alive connection pool, typed errors."""
+"""One API server: one kept-alive connection pool for one user, typed errors."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
-import ssl
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
 
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.credentials import Credentials, Login
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import (
     Ref,
     Resource,
     builtin_resource,
     builtin_version,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kubeconfig import (
+    Context,
+    Entry,
+    default_paths,
+    read_context,
+    service_account,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.transport import (
+    Server,
+    open_pool,
+    open_socket,
+    read_server,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import (
     ApiError,
@@ -30,17 +43,13 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._errors import 
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_url
 
+# The official client is not imported: it takes a second and 50 MB, which is most of a small task.
+IMPORT_ERROR: ImportError | None = None
 try:
     import urllib3
-    import yaml
-    from kubernetes import client as kubernetes_client
-    from kubernetes import config as kubernetes_config
-    from kubernetes.config import kube_config
-    from kubernetes.stream import ws_client
-except ImportError:
-    IMPORT_ERROR: str | None = traceback.format_exc()
-else:
-    IMPORT_ERROR = None
+    import yaml  # noqa: F401 -- for kubeconfig.py, and explained here
+except ImportError as missing:
+    IMPORT_ERROR = missing
 
 Json = dict[str, Any]
 
@@ -56,20 +65,24 @@ MALFORMED = "failed to create typed patch object"
 
 
 class Session:
-    """The connection to one cluster. Use it as a context manager, so that no credential file is left behind.
+    """The connection to one cluster; use it as a context manager.
+
+    Threads may share it, processes may not: two that write to one TLS connection break it. Ansible forks a worker for
+    each task, so a session lasts for one task.
 
     :param name: how messages call this cluster.
-    :param configuration: the official client's configuration, with its refresh hook for expiring tokens.
     :param timeout: seconds for one request, to connect and to read each.
     """
 
-    def __init__(self, name: str, configuration: Any, timeout: float) -> None:
+    def __init__(self, name: str, server: Server, credentials: Credentials, timeout: float) -> None:
         self.name = name
-        self.configuration = configuration
+        self.server = server
+        self._credentials = credentials
         self._timeout = timeout
         self._discovered: dict[str, dict[str, Resource]] = {}
         self._defined: dict[tuple[str, str], Resource] = {}
-        self._pool = _connection_pool(configuration)
+        self._login = credentials.current()
+        self._pool = self._open_pool(self._login)
 
     def __enter__(self) -> Session:
         return self
@@ -80,10 +93,8 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Close the connections and remove the certificate files that the official client wrote."""
+        """Close the connections."""
         self._pool.clear()
-        # A forked worker leaves by os._exit and runs no exit handler, so the client's own clean-up never runs there.
-        kube_config._cleanup_temp_files()
 
     def get(self, ref: Ref) -> Json | None:
         """Read one object; None where it, its namespace or its kind does not exist."""
@@ -192,16 +203,46 @@ class Session:
         return response.status, response.data
 
     def execute(self, namespace: str, pod: str, command: list[str], container: str) -> Any:
-        """Start a command in a container; gives the official client's stream with binary channels."""
+        """Start a command in a container; gives the websocket, which carries its streams as channels."""
+        # Not the official client's websocket, which sends no impersonation: the command would run as someone else.
+        try:
+            import websocket
+        except ImportError as error:
+            raise InputError(
+                "The Python package 'websocket-client', by which commands run in pods and a store is filled, is "
+                "missing from the interpreter that runs this task.",
+                hint="Install it there: pip install websocket-client",
+            ) from error
+
         query = [("container", container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
         query += [("command", word) for word in command]
-        url = f"{self.configuration.host}/api/v1/namespaces/{namespace}/pods/{pod}/exec?{urlencode(query)}"
-        headers = {name.lower(): value for name, value in self._headers().items()}
-        try:
-            return ws_client.WSClient(
-                self.configuration, ws_client.get_websocket_url(url), headers, capture_all=False, binary=True
+        url = f"{self.server.url}/api/v1/namespaces/{namespace}/pods/{pod}/exec?{urlencode(query)}"
+
+        def start(login: Login) -> Any:
+            headers = self._headers(login)
+            headers.discard("Accept")  # JSON is not what a command answers
+            return websocket.create_connection(
+                url.replace("http", "ws", 1),
+                socket=open_socket(self._pool, self.server, min(10.0, self._timeout)),
+                timeout=self._timeout,
+                # This library encodes headers as UTF-8, urllib3 as Latin-1.
+                header=[f"{name}: {value}".encode("latin-1").decode() for name, value in headers.items()],
+                subprotocols=["v5.channel.k8s.io", "v4.channel.k8s.io"],
+                redirect_limit=0,  # with the credentials
             )
-        except Exception as error:  # the websocket library raises a family of its own, and OSError, and ssl.SSLError
+
+        login = self._log_in()
+        try:
+            try:
+                return start(login)
+            except websocket.WebSocketBadStatusException as error:
+                if error.status_code != 401 or not self._credentials.renew(login):
+                    raise
+            return start(self._log_in())
+        except websocket.WebSocketBadStatusException as error:
+            answer = error.resp_body or b""
+            raise _api_error(self.name, "run in pod", f"{namespace}/{pod}", error.status_code, answer) from error
+        except (OSError, urllib3.exceptions.HTTPError, websocket.WebSocketException) as error:
             raise ServingError(
                 f"cluster {self.name}: can't run a command in pod {namespace}/{pod}: {error}.",
                 hint="Check that the user may create pods/exec.",
@@ -266,14 +307,32 @@ class Session:
         version: str = answer["preferredVersion"]["groupVersion"]
         return version
 
-    def _headers(self) -> dict[str, str]:
-        """Give the headers of a request; asks the refresh hook, which renews a token that has expired."""
-        headers = {"Accept": "application/json", "User-Agent": "modelfleet.serving"}
-        token = self.configuration.auth_settings().get("BearerToken")
-        if token and token["value"]:
-            value = token["value"]
-            headers["Authorization"] = value if " " in value else f"Bearer {value}"
+    def _log_in(self) -> Login:
+        """Give the login for a request: the last one, or a new one where it has expired."""
+        login = self._credentials.current()
+        if (login.certificate, login.key) != (self._login.certificate, self._login.key):
+            # A connection speaks for the certificate that it began with. Other threads end what they have begun.
+            self._pool = self._open_pool(login)
+        self._login = login
+        return login
+
+    def _headers(self, login: Login) -> Any:
+        """Give the headers of a request; a multidict, since one may impersonate several groups."""
+        headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": "modelfleet.serving"})
+        if login.authorization:
+            headers["Authorization"] = login.authorization
+        for name, value in self._credentials.impersonation:
+            headers.add(name, value.encode().decode("latin-1"))  # as urllib3 encodes headers; servers read UTF-8
         return headers
+
+    def _open_pool(self, login: Login) -> Any:
+        try:
+            return open_pool(self.server, login, PARALLEL_REQUESTS)
+        except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:  # ssl.SSLError is an OSError
+            raise InputError(
+                f"cluster {self.name}: its certificates or its proxy can't be used: {error}.",
+                hint="Check ca_cert, client_cert, client_key and proxy, or the same in the kubeconfig.",
+            ) from error
 
     def _send(
         self,
@@ -286,11 +345,13 @@ class Session:
         stream: bool = False,
         read_timeout: float | None = None,
         retries: bool = True,
+        renews: bool = True,
     ) -> Any:
-        headers = self._headers()
+        login = self._log_in()
+        headers = self._headers(login)
         if data is not None:
             headers["Content-Type"] = content_type
-        url = f"{self.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        url = f"{self.server.url}{path}" + (f"?{urlencode(query)}" if query else "")
         policy = urllib3.Retry(
             total=5,
             connect=2,
@@ -303,7 +364,7 @@ class Session:
             raise_on_status=False,
         )
         try:
-            return self._pool.request(
+            response = self._pool.request(
                 method,
                 url,
                 headers=headers,
@@ -314,11 +375,25 @@ class Session:
             )
         except urllib3.exceptions.HTTPError as error:
             raise self._unreachable(error) from error
+        if response.status == 401 and renews and self._credentials.renew(login):
+            response.close()
+            return self._send(
+                method,
+                path,
+                query=query,
+                data=data,
+                content_type=content_type,
+                stream=stream,
+                read_timeout=read_timeout,
+                retries=retries,
+                renews=False,
+            )
+        return response
 
     def _unreachable(self, error: Exception) -> UnreachableError:
         cause = getattr(error, "reason", None) or error
         return UnreachableError(
-            f"cluster {self.name}: no answer from {self.configuration.host}: {cause}.",
+            f"cluster {self.name}: no answer from {self.server.url}: {cause}.",
             hint="Check its address, the network between, and its certificate.",
         )
 
@@ -332,111 +407,69 @@ def connect(params: Mapping[str, Any]) -> Session:
     :raises InputError: when the configuration can't be used; says which file or context.
     """
     if IMPORT_ERROR:
+        package = {"yaml": "PyYAML"}.get(IMPORT_ERROR.name or "", IMPORT_ERROR.name)
         raise InputError(
-            "The Python package 'kubernetes' is missing from the interpreter that runs this task.",
-            hint="Install it there: pip install kubernetes",
-            details={"exception": IMPORT_ERROR},
+            f"The Python package {package!r} is missing from the interpreter that runs this task.",
+            hint=f"Install it there: pip install {package}",
+            details={"exception": "".join(traceback.format_exception(IMPORT_ERROR))},
         )
     timeout = params.get("request_timeout") or 30.0
     if timeout < 0:
         raise InputError(f"request_timeout: {timeout:g} is no time.", hint="Give seconds, such as 30.")
-    host = require_url(params["host"], "host") if params.get("host") else None
-    context = params.get("context")
-    configuration = kubernetes_client.Configuration()
-    try:
-        _configure(configuration, params.get("kubeconfig"), context, host)
-        _override(configuration, params, host)
-        return Session(context or configuration.host, configuration, timeout)
-    except kubernetes_config.ConfigException as error:
-        raise _no_session(f"Can't connect to a cluster: {str(error).rstrip('.')}.") from error
-    except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
-        # ssl.SSLError is an OSError, and what base64 and the proxy's address can be wrong in are ValueErrors.
-        name = context or configuration.host
-        raise _no_session(f"cluster {name}: its certificates or its proxy can't be used: {error}.") from error
-    except InputError:
-        kube_config._cleanup_temp_files()
-        raise
+    context = _with_parameters(_find_context(params), params)
+    server = read_server(context, params.get("no_proxy"), params.get("proxy_headers") or {})
+    return Session(params.get("context") or server.url, server, Credentials(context), timeout)
 
 
-def _no_session(message: str) -> InputError:
-    kube_config._cleanup_temp_files()
-    return InputError(
-        message,
-        hint="Give kubeconfig and context, or host and api_key; check ca_cert, client_cert, client_key and proxy.",
+def _find_context(params: Mapping[str, Any]) -> Context:
+    """Read the kubeconfig that was given, or else the user's own, or else the pod's service account."""
+    kubeconfig, context = params.get("kubeconfig"), params.get("context")
+    if kubeconfig not in (None, "") or context:
+        return read_context(kubeconfig, context)
+    if params.get("host"):
+        return Context("host", Entry({}, Path()), Entry({}, Path()))
+    if default_paths():
+        return read_context(None, None)
+    account = service_account()
+    if account:
+        return account
+    raise InputError(
+        "Can't connect to a cluster: none is given, the user has no kubeconfig, and this runs in no pod.",
+        hint="Give kubeconfig and context, or host and api_key.",
     )
 
 
-def _configure(configuration: Any, kubeconfig: Any, context: str | None, host: str | None) -> None:
-    """Read the kubeconfig that was given, or else the user's own, or else the pod's service account."""
-    if isinstance(kubeconfig, dict):
-        kubernetes_config.load_kube_config_from_dict(
-            kubeconfig, context=context, client_configuration=configuration, persist_config=False
-        )
-    elif kubeconfig or context:
-        _load_kubeconfig_file(kubeconfig, context, configuration)
-    elif not host:
-        defaults = str(kube_config.KUBE_CONFIG_DEFAULT_LOCATION).split(os.pathsep)
-        if any(Path(path).expanduser().exists() for path in defaults):
-            _load_kubeconfig_file(None, None, configuration)
-        else:
-            kubernetes_config.load_incluster_config(client_configuration=configuration)
+def _with_parameters(context: Context, params: Mapping[str, Any]) -> Context:
+    """Put explicitly given parameters over what the kubeconfig says, in its own words."""
 
+    def given(**names: str) -> dict[str, Any]:
+        return {name.replace("_", "-"): params[key] for name, key in names.items() if params.get(key)}
 
-def _load_kubeconfig_file(path: Any, context: str | None, configuration: Any) -> None:
-    if path and not isinstance(path, str):
-        raise InputError(f"kubeconfig takes a path or a mapping, not {type(path).__name__}.")
-    if path and not path.isprintable():
-        # Not quoted: it may be the text of a kubeconfig.
-        raise InputError("kubeconfig is no path.", hint="Give a path, or a mapping by the filter from_yaml.")
-    resolved = os.path.expandvars(str(Path(path).expanduser())) if path else None
-    name = f"kubeconfig {resolved or 'of the user'}" + (f", context {context}" if context else "")
-    try:
-        if resolved:
-            open(resolved, "rb").close()  # the client's own message names no file
-        kubernetes_config.load_kube_config(
-            config_file=resolved, context=context, client_configuration=configuration, persist_config=False
-        )
-    except kubernetes_config.ConfigException as error:
-        raise kubernetes_config.ConfigException(f"{name}: {error}") from error
-    except OSError as error:
-        raise InputError(f"{name} can't be read: {error.strerror}.", hint="Check path and permissions.") from error
-    except (yaml.YAMLError, UnicodeError, AttributeError, TypeError) as error:
-        raise InputError(f"{name} is no kubeconfig.", hint="Check its YAML.") from error
+    cluster = dict(context.cluster.content)
+    if params.get("ca_cert"):
+        # Who names an authority wants it asked, whatever the kubeconfig leaves out.
+        for key in ("certificate-authority-data", "insecure-skip-tls-verify"):
+            cluster.pop(key, None)
+        cluster["certificate-authority"] = str(Path(params["ca_cert"]).absolute())
+    if params.get("validate_certs") is not None:
+        cluster["insecure-skip-tls-verify"] = not params["validate_certs"]
+    if params.get("host"):
+        cluster["server"] = require_url(params["host"], "host")
+    cluster.update(given(tls_server_name="tls_server_name", proxy_url="proxy"))
 
-
-def _override(configuration: Any, params: Mapping[str, Any], host: str | None) -> None:
-    """Put explicitly given parameters over what the kubeconfig says."""
-    for parameter, attribute in (
-        ("validate_certs", "verify_ssl"),
-        ("ca_cert", "ssl_ca_cert"),
-        ("client_cert", "cert_file"),
-        ("client_key", "key_file"),
-        ("proxy", "proxy"),
-    ):
-        if params.get(parameter) is not None:
-            setattr(configuration, attribute, params[parameter])
-    configuration.host = host or configuration.host.rstrip("/")
-    if params.get("api_key"):
-        configuration.api_key = {"BearerToken": f"Bearer {params['api_key']}"}
-        configuration.refresh_api_key_hook = None
-
-
-def _connection_pool(configuration: Any) -> Any:
-    """Make the pool over a TLS context that has read its certificates already."""
-    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert or None)
-    # Cluster certificate authorities are often older than the stricter checks that Python 3.13 turned on.
-    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
-    if not configuration.verify_ssl:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if configuration.cert_file:
-        context.load_cert_chain(configuration.cert_file, configuration.key_file)
-    settings: dict[str, Any] = {"ssl_context": context, "maxsize": PARALLEL_REQUESTS, "num_pools": 2}
-    if configuration.tls_server_name:
-        settings["server_hostname"] = configuration.tls_server_name
-    if configuration.proxy:
-        return urllib3.ProxyManager(configuration.proxy, **settings)
-    return urllib3.PoolManager(**settings)
+    user = context.user.content
+    if any(params.get(key) for key in ("api_key", "username", "client_cert")):
+        # Not beside the kubeconfig's user: servers believe a certificate before a token.
+        user = {}
+    user = user | given(token="api_key", username="username", password="password")
+    for key, parameter in (("client-certificate", "client_cert"), ("client-key", "client_key")):
+        if params.get(parameter):
+            user.pop(f"{key}-data", None)
+            user[key] = str(Path(params[parameter]).absolute())
+    if params.get("impersonate_user"):
+        user = {key: value for key, value in user.items() if not key.startswith("as-")}
+    user.update(given(**{"as": "impersonate_user", "as_groups": "impersonate_groups"}))
+    return replace(context, cluster=replace(context.cluster, content=cluster), user=replace(context.user, content=user))
 
 
 def _selected(labels: Mapping[str, str] | None) -> dict[str, str]:
