@@ -20,6 +20,7 @@ Json = dict[str, Any]
 
 COLOURS = ["#1b4f9c", "#5b93f5", "#e3a008"]
 BAR = 0.27
+PLAIN = "{x:g}"  # and not a power of ten
 
 
 def draw(figures: Json, titles: Mapping[str, str], phases: Mapping[str, str], path: Path) -> None:
@@ -59,8 +60,9 @@ def _compare(axes: Any, figures: Json, titles: Mapping[str, str], phases: Mappin
     axes.set_yticks(range(len(titles)), [title.replace(", ", ",\n") for title in titles.values()])
     axes.invert_yaxis()
     axes.set(xscale="log", xlabel="seconds, without those of an empty play (logarithmic)")
+    axes.xaxis.set_major_formatter(PLAIN)
     axes.margins(x=0.1)
-    axes.set_title("12 objects on each of 3 clusters: medians, and the range of the rounds", loc="left")
+    axes.set_title("12 objects on each of 3 clusters: medians and ranges", loc="left")
     axes.legend(frameon=False, loc="lower right")
 
 
@@ -73,6 +75,7 @@ def _grow(axes: Any, rows: list[Json], lines: Mapping[str, str]) -> None:
             above = (0, -14 if number else 7)
             axes.annotate(f"{place[1]:.3g}", place, xytext=above, textcoords="offset points", ha="center", size=9)
     axes.set(xscale="log", yscale="log")
+    axes.yaxis.set_major_formatter(PLAIN)
     axes.set_xticks(hosts, [str(number) for number in hosts])
     axes.minorticks_off()
     axes.margins(y=0.35)

@@ -120,7 +120,7 @@ def comparison_table(figures: Json) -> list[list[str]]:
         medians, ranges = figures["net_seconds"][way], figures["net_seconds_range"][way]
         cells = [f"{medians[phase]:.2f} s ({ranges[phase][0]:.2f}–{ranges[phase][1]:.2f})" for phase in PHASES]
         share = figures["ours_as_share_of"].get(way)
-        factors = " / ".join(f"{1 / share[phase]:.3g}" for phase in PHASES) if share else ""
+        factors = " / ".join(f"{1 / share[phase]:.3g}×" for phase in PHASES) if share else ""
         rows.append([title, *cells, factors])
     return rows
 
