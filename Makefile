@@ -73,7 +73,7 @@ lint: env ## Check style, types, YAML, Ansible and the changelog
 
 .PHONY: unit
 unit: env ## Run the unit tests, without Docker
-	@$(BIN)/pytest -n 2 -m 'not ansible and not kubernetes' tests/unit
+	@$(BIN)/pytest -n 2 -m 'not ansible and not kubernetes' tests/unit tests/benchmarks
 
 .PHONY: sanity
 sanity: env ## Run ansible-test sanity
@@ -91,6 +91,18 @@ balancers: env ## Run the tests of each balancer against the real one
 molecule: env ## Run the molecule scenarios on the local fleet
 	@$(PYTEST) tests/scenarios
 
+# Beside the development environment, since the package ansible, which brings kubernetes.core, is big.
+build/bench/python/.complete: tests/benchmarks/requirements.lock .venv/.complete
+	@echo "The benchmark's Python environment"
+	@$(UV) venv --quiet --clear --python $(BIN)/python build/bench/python
+	@$(UV) pip install --quiet --no-deps --only-binary :all: --require-hashes --python build/bench/python --requirement $<
+	@touch $@
+
+.PHONY: bench
+bench: fleet build/bench/python/.complete ## Measure applying a bundle against kubernetes.core, kubectl and Helm
+	@$(STAGES) $(PLAYBOOK) -i localhost, tests/benchmarks/setup.yml
+	@build/bench/python/bin/python tests/benchmarks/apply.py
+
 # What only tests use, where it can be installed; elsewhere the tests that need it are skipped, and say so.
 TEST_PACKAGES := haproxy chromium busybox
 .PHONY: test-packages
@@ -105,7 +117,7 @@ test-packages:
 .PHONY: test
 test: env test-packages ## Run everything
 	@failed=; \
-	$(BIN)/pytest -n 2 tests/unit || failed="$$failed unit"; \
+	$(BIN)/pytest -n 2 tests/unit tests/benchmarks || failed="$$failed unit"; \
 	$(PYTEST) -n 2 --dist loadfile tests/sanity || failed="$$failed sanity"; \
 	$(MAKE) --no-print-directory fleet || failed="$$failed fleet"; \
 	$(MAKE) --no-print-directory balancers || failed="$$failed balancers"; \
