@@ -28,6 +28,7 @@ class Call:
     params: Mapping[str, Any]
     check_mode: bool = False
     warn: Callable[[str], None] = _ignore
+    progress: Callable[[str], None] = _ignore
 
 
 @dataclass

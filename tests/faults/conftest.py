@@ -7,55 +7,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
+from _place import CLUSTER, HOME, Place
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Result
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session, connect
-from ansible_collections.modelfleet.serving.plugins.module_utils._features.bundle import FEATURE
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
 
-Json = dict[str, Any]
-HOME = Path(os.environ.get("MODELFLEET_HOME") or Path.home() / ".cache" / "modelfleet")
-CONTEXT = "gcp-europe-west1"
 _numbers = itertools.count()
-
-
-@dataclass
-class Place:
-    """A namespace of its own in a real cluster."""
-
-    session: Session
-    connection: Json
-    namespace: str
-    image: str
-
-    def run(self, *objects: Json, check: bool = False, progress: list[str] | None = None, **more: Any) -> Result:
-        """Apply a bundle with its namespace by the module's own function."""
-        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
-        defaults = {key: spec.get("default") for key, spec in FEATURE.arguments.items()}
-        given = {"name": "fault", "namespace": self.namespace, "objects": [space, *objects], "wait_timeout": 120}
-        told = (progress if progress is not None else []).append
-        return FEATURE.run(Call({**defaults, **self.connection, **given, **more}, check_mode=check, progress=told))
-
-    def deployment(self, name: str = "server", **container: Any) -> Json:
-        """A Deployment of one pod that does nothing, unless its container is told otherwise."""
-        labels = {"app": name}
-        pod: Json = {
-            "terminationGracePeriodSeconds": 1,
-            "containers": [{"name": "main", "image": self.image, "command": ["sleep", "3600"], **container}],
-        }
-        return {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": name},
-            "spec": {
-                "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": pod},
-            },
-        }
 
 
 @pytest.fixture
@@ -64,7 +22,7 @@ def place() -> Iterator[Place]:
     kubeconfig = HOME / "kubeconfig"
     if not kubeconfig.exists():
         pytest.skip("no local fleet: `make fleet` makes one")
-    connection = {"kubeconfig": str(kubeconfig), "context": CONTEXT}
+    connection = {"kubeconfig": str(kubeconfig), "context": f"kind-{CLUSTER}"}
     with connect({**connection, "request_timeout": 10.0}) as session:
         image = (HOME / "server_image").read_text().strip()
         place = Place(session, connection, f"fault-{os.getpid()}-{next(_numbers)}", image)

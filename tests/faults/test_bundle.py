@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 import pytest
-from conftest import CONTEXT, Place
+from _place import CLUSTER, Place
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError, WaitError
@@ -81,19 +81,20 @@ def test_a_claim_that_waits_for_its_first_pod_holds_nothing_up(place: Place) -> 
         ("crash", r"Pod .*/server-.* can't get ready: CrashLoopBackOff: .*Last event: BackOff"),
         ("room", r"Pod .*/server-.* can't get ready: Unschedulable: .*Insufficient cpu.*Last event: FailedScheduling"),
         ("quota", r"Deployment .*/server can't get ready: .*exceeded quota: quota, requested: pods=1"),
-        ("quota of a set", r"StatefulSet .*/server can't get ready: its pods are refused\. .*exceeded quota: quota"),
+        ("quotaofset", r"StatefulSet .*/server can't get ready: its pods are refused\. .*exceeded quota: quota"),
         ("policy", r"Deployment .*/server can't get ready: .*violates PodSecurity \"restricted"),
         ("volume", r"PersistentVolumeClaim .*/models can't get ready: .*storageclass.* \"no-such-class\" not found"),
         ("job", r"Job .*/once can't get ready: BackoffLimitExceeded"),
     ],
+    ids=lambda value: value if value.isalpha() else "",
 )
 def test_what_waiting_does_not_mend(place: Place, what: str, words: str) -> None:
     broken: dict[str, list[Json]] = {
         "image": [place.deployment(image="modelfleet/no-such-image:1", imagePullPolicy="IfNotPresent")],
-        "crash": [place.deployment(command=["false"])],
+        "crash": [place.deployment(command=["false"], readinessProbe={"exec": {"command": ["true"]}})],
         "room": [place.deployment(resources={"requests": {"cpu": "1000"}})],
         "quota": [quota(0), place.deployment()],
-        "quota of a set": [quota(0), stateful(place)],
+        "quotaofset": [quota(0), stateful(place)],
         "policy": [place.deployment()],
         "volume": [claim("no-such-class")],
         "job": [job(place, "false")],
@@ -139,7 +140,7 @@ def test_what_holds_a_namespace_is_said(place: Place) -> None:
 
 
 def test_a_wait_outlives_a_restart_of_the_api_server(place: Place) -> None:
-    node = f"modelfleet-{CONTEXT}-control-plane"
+    node = f"{CLUSTER}-control-plane"
 
     def kill() -> None:
         found = subprocess.run(["docker", "exec", node, "pidof", "kube-apiserver"], capture_output=True, check=True)

@@ -19,6 +19,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.applyset import PART_OF, ApplySet
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError
 
 Json = dict[str, Any]
@@ -176,6 +177,18 @@ def test_an_object_that_was_made_anew_is_not_deleted(real: Cluster) -> None:
     with pytest.raises(ApiError, match=r"the UID in the precondition .* does not match"):
         real.apply(real.config("stays"))
     assert real.live("ConfigMap", "goes") is not None
+
+
+def test_what_the_server_warns_of_is_passed_on_once(real: Cluster, kubernetes: _kubernetes.Kubernetes) -> None:
+    labels = {"metadata": {"labels": {"pod-security.kubernetes.io/warn": "restricted"}}}
+    path = f"/api/v1/namespaces/{real.namespace}"
+    real.session.request("PATCH", path, body=labels, content_type="application/merge-patch+json")
+    warned: list[str] = []
+    with connect(kubernetes.connection, warned.append) as session:
+        for image in ("server:1", "server:2"):
+            apply(session, real.bundle(real.deployment(image)))
+    assert len(warned) == 1
+    assert 'would violate PodSecurity "restricted:latest": allowPrivilegeEscalation != false' in warned[0]
 
 
 @pytest.fixture

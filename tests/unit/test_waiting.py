@@ -76,12 +76,37 @@ def test_a_wait_goes_on_after_an_error_event_in_the_stream(api: ApiServer, sessi
     assert names_until(api, session, {"a"}) == {"a"}
 
 
-def test_a_wait_that_may_not_watch_says_so_at_once(api: ApiServer, session: Session) -> None:
+def test_a_wait_that_may_not_watch_says_so_soon(
+    api: ApiServer, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wait, "_WARM_UP_SECONDS", 0.5)
     api.fail("WATCH", "/pods", 403, reason="Forbidden", message="user can't watch pods", times=9)
     start = time.monotonic()
     with pytest.raises(ApiError, match=r"user can't watch pods .403 Forbidden.*Give this user the permission"):
         names_until(api, session, {"a"}, seconds=20)
     assert time.monotonic() - start < 5
+
+
+def test_a_wait_that_may_not_list_says_so_at_once(api: ApiServer, session: Session) -> None:
+    api.fail("GET", "/pods", 403, reason="Forbidden", message="user can't list pods", times=9)
+    with pytest.raises(ApiError, match="user can't list pods"):
+        names_until(api, session, {"a"}, seconds=20)
+    assert len(api.requests) == 1
+
+
+def test_a_server_that_restarts_refuses_for_a_moment(api: ApiServer, session: Session) -> None:
+    api.fail("WATCH", "/pods", 403, reason="Forbidden", message="user can't watch pods", times=2)
+    threading.Timer(1.0, api.put, ("pods", pod("a"))).start()
+    assert names_until(api, session, {"a"}) == {"a"}
+
+
+def test_a_server_that_stays_away_is_said_to_be(
+    api: ApiServer, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wait, "_OUTAGE_SECONDS", 0.5)
+    api.fail("WATCH", "/pods", 503, message="shutting down", times=999)
+    with pytest.raises(ApiError, match="shutting down"):
+        names_until(api, session, {"a"}, seconds=30)
 
 
 def test_a_wait_ends_at_its_deadline_with_what_is_missing(api: ApiServer, session: Session) -> None:

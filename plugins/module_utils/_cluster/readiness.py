@@ -16,8 +16,8 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.applys
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle, members
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import current_pods, is_ready, owned_by
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, Kind, ignore, wait_until
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session, ignore
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, Kind, wait_until
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import WaitError
 
 Json = dict[str, Any]

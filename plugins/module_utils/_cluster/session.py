@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -53,8 +54,10 @@ except ImportError as missing:
 
 Json = dict[str, Any]
 
-# Apply runs this many objects of a wave at once; the pool keeps as many connections.
+# Apply runs this many objects of a wave at once: few enough for the server's priority and fairness.
 PARALLEL_REQUESTS = 4
+# A wait has a watch for each kind besides.
+_KEPT_CONNECTIONS = 16
 # 429 is answered by priority and fairness, the others by proxies and by a server that starts or stops.
 _RETRIED_STATUS = (429, 502, 503, 504)
 # An apply is as repeatable as the others: it says what should be, not what to do.
@@ -62,6 +65,10 @@ _REPEATABLE_METHODS = frozenset({"GET", "PATCH", "PUT", "DELETE"})
 _ATTEMPTS = 4
 # The one internal error that is the sender's: an object that does not fit its schema.
 MALFORMED = "failed to create typed patch object"
+
+
+def ignore(message: str) -> None:
+    """Drop a message: for callers that have nobody to show it to."""
 
 
 class Session:
@@ -72,13 +79,18 @@ class Session:
 
     :param name: how messages call this cluster.
     :param timeout: seconds for one request, to connect and to read each.
+    :param warn: is told each warning that the server sends along with its answers, once.
     """
 
-    def __init__(self, name: str, server: Server, credentials: Credentials, timeout: float) -> None:
+    def __init__(
+        self, name: str, server: Server, credentials: Credentials, timeout: float, warn: Callable[[str], None]
+    ) -> None:
         self.name = name
         self.server = server
         self._credentials = credentials
         self._timeout = timeout
+        self._warn = warn
+        self._warned: set[str] = set()
         self._discovered: dict[str, dict[str, Resource]] = {}
         self._defined: dict[tuple[str, str], Resource] = {}
         self._login = credentials.current()
@@ -327,7 +339,7 @@ class Session:
 
     def _open_pool(self, login: Login) -> Any:
         try:
-            return open_pool(self.server, login, PARALLEL_REQUESTS)
+            return open_pool(self.server, login, _KEPT_CONNECTIONS)
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:  # ssl.SSLError is an OSError
             raise InputError(
                 f"cluster {self.name}: its certificates or its proxy can't be used: {error}.",
@@ -388,7 +400,19 @@ class Session:
                 retries=retries,
                 renews=False,
             )
+        self._pass_on_warnings(response)
         return response
+
+    def _pass_on_warnings(self, response: Any) -> None:
+        """Tell what the server says beside its answer: that an API will go, that a policy would bar a pod.
+
+        Each is ``299 - "words"``: https://kubernetes.io/blog/2020/09/03/warnings/.
+        """
+        for value in response.headers.getlist("Warning"):
+            for words in re.findall(r'299 \S+ "((?:[^"\\]|\\.)*)"', value):
+                if words not in self._warned:
+                    self._warned.add(words)
+                    self._warn(f"cluster {self.name}: " + re.sub(r"\\(.)", r"\1", words))
 
     def _unreachable(self, error: Exception) -> UnreachableError:
         cause = getattr(error, "reason", None) or error
@@ -398,7 +422,7 @@ class Session:
         )
 
 
-def connect(params: Mapping[str, Any]) -> Session:
+def connect(params: Mapping[str, Any], warn: Callable[[str], None] = ignore) -> Session:
     """Open a session from a module's parameters (see :func:`arguments.cluster_arguments`).
 
     Explicit parameters win over the kubeconfig; without either, the kubeconfig of the user or the service account of
@@ -418,7 +442,7 @@ def connect(params: Mapping[str, Any]) -> Session:
         raise InputError(f"request_timeout: {timeout:g} is no time.", hint="Give seconds, such as 30.")
     context = _with_parameters(_find_context(params), params)
     server = read_server(context, params.get("no_proxy"), params.get("proxy_headers") or {})
-    return Session(params.get("context") or server.url, server, Credentials(context), timeout)
+    return Session(params.get("context") or server.url, server, Credentials(context), timeout, warn)
 
 
 def _find_context(params: Mapping[str, Any]) -> Context:

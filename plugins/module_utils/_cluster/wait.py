@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session, ignore
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import (
     ApiError,
     ServingError,
@@ -25,7 +26,11 @@ Json = dict[str, Any]
 # A watch is opened anew this often, so that a connection that died silently can't hold a wait for long.
 _WATCH_SECONDS = 30.0
 _UNKNOWN_SECONDS = 1.0
-_FAILURES = 5
+# A server that restarts is back by then.
+_OUTAGE_SECONDS = 90.0
+# Until its caches are filled, it answers that nobody may do anything.
+_WARM_UP_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 5.0
 # A wait that is over sooner needs no word.
 _QUIET_SECONDS = 2.0
 
@@ -66,10 +71,6 @@ class Kind:
 
 
 News = tuple[int, list[Json] | ServingError]
-
-
-def ignore(message: str) -> None:
-    """Drop a line of progress: for callers that have nobody to show it to."""
 
 
 def wait_until(
@@ -146,11 +147,13 @@ def _follow(
     """Keep a local list of one kind up to date, and tell it after each change."""
     where = (kind.api_version, kind.kind, kind.namespace)
     known: dict[Ref, Json] = {}
-    version, failures = "", 0
+    version, failures, listed = "", 0, False
+    answered, refused_since = time.monotonic(), math.inf
     while not stop.is_set() and deadline.left:
         try:
             if not version:
                 found, version = session.find_with_version(*where, labels=kind.labels)
+                failures, listed, answered, refused_since = 0, True, time.monotonic(), math.inf
                 known = {Ref.of(manifest): manifest for manifest in found}
                 news.put((number, list(known.values())))
                 if not version:  # the server does not know the kind, or not yet
@@ -158,7 +161,7 @@ def _follow(
                 continue
             seconds = min(_WATCH_SECONDS, deadline.left)
             for event in session.watch(*where, labels=kind.labels, version=version, seconds=seconds):
-                failures = 0
+                failures, answered, refused_since = 0, time.monotonic(), math.inf
                 manifest = event["object"]
                 version = manifest["metadata"]["resourceVersion"]
                 if event["type"] == "BOOKMARK":
@@ -172,15 +175,19 @@ def _follow(
                     return
         except (ApiError, UnreachableError) as error:
             status = getattr(error, "status", 0)
-            if kind.optional and status in (401, 403):
+            refused = status in (401, 403)
+            now = time.monotonic()
+            refused_since = min(refused_since, now) if refused else math.inf
+            if kind.optional and refused:
                 news.put((number, []))
                 return
-            # A watch also ends with its server: a restart of the API server must not fail a wait that can still come
-            # true. 410: the resource version is too old, and listing anew is the way on.
+            # A watch also ends with its server, which must not fail a wait that can still come true. 410: the resource
+            # version is too old, and listing anew is the way on.
             failures += 1
-            if status in (401, 403) or failures > _FAILURES:
+            final = not listed or now - refused_since > _WARM_UP_SECONDS
+            if now - answered > _OUTAGE_SECONDS or (refused and final):
                 news.put((number, error))
                 return
-            if status:
+            if status and not refused:
                 version = ""
-            stop.wait(min(0.2 * 2**failures, deadline.left))
+            stop.wait(min(0.2 * 2**failures, _LONGEST_PAUSE_SECONDS, deadline.left))

@@ -35,15 +35,21 @@ def run(call: Call) -> Result:
         raise InputError(
             f"objects: the bundle {name} has none.", hint="Use state: absent to remove what was applied as this bundle."
         )
-    with connect(params) as session:
+    with connect(params, call.warn) as session:
         if present:
             changes = apply(session, bundle, check=call.check_mode, force=params["force_conflicts"])
         else:
             changes = delete(session, bundle, check=call.check_mode)
         if params["wait"] and not call.check_mode:
-            wait_gone(session, [change.ref for change in changes if change.action == "deleted"], labels, deadline)
+            wait_gone(
+                session,
+                [change.ref for change in changes if change.action == "deleted"],
+                labels,
+                deadline,
+                call.progress,
+            )
             if present:
-                wait_ready(session, bundle, deadline)
+                wait_ready(session, bundle, deadline, call.progress)
         return result_of(changes)
 
 

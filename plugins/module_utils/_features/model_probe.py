@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -44,7 +43,7 @@ def run(call: Call) -> Result:
         raise InputError(f"timeout: {params['timeout']:g} is no time.", hint="Give seconds, such as 5.")
     deadline = Deadline.after(params["wait_timeout"])
     with ExitStack() as stack:
-        find_targets = _targets(params, stack)
+        find_targets = _targets(call, stack)
         while True:
             targets = find_targets()
             results = [_probe(name, send, golden) for name, send in targets.items() for golden in wanted]
@@ -57,8 +56,9 @@ def run(call: Call) -> Result:
     return Result(values={"healthy": healthy, "results": results})
 
 
-def _targets(params: Mapping[str, Any], stack: ExitStack) -> Any:
+def _targets(call: Call, stack: ExitStack) -> Any:
     """Give a function that finds what to probe at this moment: name to the way there."""
+    params = call.params
     if params["url"] is not None:
         url = require_url(params["url"], "url")
         host = require_host_name(params["host_header"], "host_header") if params["host_header"] is not None else None
@@ -68,7 +68,7 @@ def _targets(params: Mapping[str, Any], stack: ExitStack) -> Any:
         return lambda: {url: send}
     namespace = require_dns_label(params["namespace"], "namespace")
     labels = server_selector(require_dns_label(params["server"], "server"))
-    session = stack.enter_context(connect({**params, "request_timeout": params["timeout"]}))
+    session = stack.enter_context(connect({**params, "request_timeout": params["timeout"]}, call.warn))
 
     def find() -> dict[str, Transport]:
         pods = live_pods(session.find("v1", "Pod", namespace, labels=labels))

@@ -37,7 +37,7 @@ def run(call: Call) -> Result:
     namespace = require_dns_label(params["namespace"], "namespace")
     bundle_name = f"route-{route_name(model)}"
     if params["state"] == "absent":
-        with connect(params) as session:
+        with connect(params, call.warn) as session:
             return result_of(delete(session, Bundle(bundle_name, namespace, ()), check=call.check_mode))
     gateway = params["gateway"] or {}
     spec = RouteSpec(
@@ -55,16 +55,17 @@ def run(call: Call) -> Result:
         annotations=params["annotations"],
         overrides=params["overrides"],
     )
-    with connect(params) as session:
+    with connect(params, call.warn) as session:
         bundle = Bundle(bundle_name, namespace, route(spec))
         changes = apply(session, bundle, check=call.check_mode, force=params["force_conflicts"])
         if params["wait"] and spec.kind == "gateway" and not call.check_mode:
             # An Ingress has no status that says whether its controller took it: only a request shows that.
-            _wait_accepted(session, spec, Deadline.after(params["wait_timeout"]))
+            _wait_accepted(call, session, spec)
         return result_of(changes)
 
 
-def _wait_accepted(session: Session, spec: RouteSpec, deadline: Deadline) -> None:
+def _wait_accepted(call: Call, session: Session, spec: RouteSpec) -> None:
+    deadline = Deadline.after(call.params["wait_timeout"])
     labels = selector("route", route_name(spec.model))
     routes = [Ref.of(manifest) for manifest in route(spec)]
     kinds = [Kind(ref.api_version, ref.kind, spec.namespace, labels) for ref in routes]
@@ -72,7 +73,7 @@ def _wait_accepted(session: Session, spec: RouteSpec, deadline: Deadline) -> Non
     def judge(objects: dict[Ref, Json]) -> str:
         return next((text for ref in routes if (text := _not_accepted(session, ref, objects.get(ref)))), "")
 
-    wait_until(session, kinds, judge, deadline)
+    wait_until(session, kinds, judge, deadline, call.progress)
 
 
 def _not_accepted(session: Session, ref: Ref, live: Json | None) -> str:

@@ -51,11 +51,11 @@ def run(call: Call) -> Result:
     bundle_name = f"server-{name}"
     deadline = Deadline.after(params["wait_timeout"])
     if params["state"] == "absent":
-        with connect(params) as session:
+        with connect(params, call.warn) as session:
             changes = delete(session, Bundle(bundle_name, namespace, ()), check=call.check_mode)
             if params["wait"] and not call.check_mode:
                 labels = ApplySet(bundle_name, namespace).member_labels
-                wait_gone(session, [change.ref for change in changes], labels, deadline)
+                wait_gone(session, [change.ref for change in changes], labels, deadline, call.progress)
             return result_of(changes)
     if params["replicas"] < 1:
         raise InputError(f"replicas: {params['replicas']} is too few.", hint="Use 1 or more, or state: absent.")
@@ -72,12 +72,12 @@ def run(call: Call) -> Result:
         start_seconds=params["start_seconds"],
         overrides=params["overrides"],
     )
-    with connect(params) as session:
+    with connect(params, call.warn) as session:
         bundle = Bundle(bundle_name, namespace, server(spec))
         changes = apply(session, bundle, check=call.check_mode, force=params["force_conflicts"])
         if params["wait"] and not call.check_mode:
             _announce_config(session, spec, changes)
-            objects = wait_ready(session, bundle, deadline)
+            objects = wait_ready(session, bundle, deadline, call.progress)
             _wait_loaded(session, spec, _serving_pods(spec, objects), deadline)
         return result_of(changes)
 

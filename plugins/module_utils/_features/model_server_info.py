@@ -28,7 +28,7 @@ def run(call: Call) -> Result:
     namespace = require_dns_label(call.params["namespace"], "namespace")
     name = call.params["name"]
     labels = {**_OURS, **server_selector(require_dns_label(name, "name"))} if name is not None else _OURS
-    with connect(call.params) as session:
+    with connect(call.params, call.warn) as session:
         deployments = session.find("apps/v1", "Deployment", namespace, labels=labels)
         return Result(values={"servers": [_server(session, namespace, entry) for entry in deployments]})
 

@@ -59,7 +59,7 @@ def run(call: Call) -> Result:
     namespace = require_dns_label(params["namespace"], "namespace")
     deadline = Deadline.after(params["wait_timeout"])
     if params["state"] == "absent":
-        with connect(params) as session:
+        with connect(params, call.warn) as session:
             return result_of(delete(session, Bundle(f"store-{name}", namespace, ()), check=call.check_mode))
     artefacts = _artefacts(params["models"])
     spec = StoreSpec(
@@ -71,7 +71,7 @@ def run(call: Call) -> Result:
         storage_class=params["storage_class"],
         overrides=params["overrides"],
     )
-    with connect(params) as session:
+    with connect(params, call.warn) as session:
         ref = Ref("v1", "PersistentVolumeClaim", name, namespace)
         before = read_record(session.get(ref))
         left = _not_recorded(artefacts, before)

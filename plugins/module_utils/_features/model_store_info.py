@@ -28,7 +28,7 @@ def run(call: Call) -> Result:
     name = params["name"]
     labels = {**_OURS, **selector("store", require_dns_label(name, "name"))} if name is not None else _OURS
     deadline = Deadline.after(params["wait_timeout"])
-    with connect(params) as session:
+    with connect(params, call.warn) as session:
         claims = session.find("v1", "PersistentVolumeClaim", namespace, labels=labels)
         pods = session.find("v1", "Pod", namespace) if params["verify"] else []
         return Result(values={"stores": [_store(session, claim, pods, params["verify"], deadline) for claim in claims]})

@@ -44,7 +44,7 @@ def run(call: Call) -> Result:
         overrides=params["overrides"],
     )
     namespace(spec)  # refuses bad overrides before the first call
-    with connect(params) as session:
+    with connect(params, call.warn) as session:
 
         def make(objects: tuple[Json, ...]) -> Result:
             bundle = Bundle("namespace", name, objects)
@@ -53,7 +53,7 @@ def run(call: Call) -> Result:
         live = session.get(ref)
         if live is not None and live["metadata"].get("deletionTimestamp") and not call.check_mode:
             # Neither may a new one be filled while the old one leaves, nor is it gone yet.
-            wait_gone(session, [ref], {"kubernetes.io/metadata.name": name}, deadline)
+            wait_gone(session, [ref], {"kubernetes.io/metadata.name": name}, deadline, call.progress)
             live = None
         ours = live is None or live["metadata"].get("annotations", {}).get(CREATED) == "true"
         spec = replace(spec, created=ours)
@@ -70,7 +70,7 @@ def run(call: Call) -> Result:
             return make(tuple(manifest for manifest in namespace(spec) if manifest["kind"] == "Namespace"))
         result = result_of(delete(session, Bundle("namespace", name, ()), check=call.check_mode))
         if params["wait"] and not call.check_mode:
-            wait_gone(session, [ref], {"kubernetes.io/metadata.name": name}, deadline)
+            wait_gone(session, [ref], {"kubernetes.io/metadata.name": name}, deadline, call.progress)
         return result
 
 
