@@ -4,16 +4,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import threading
 import time
 from typing import Any
 
 import pytest
-from _place import CLUSTER, Place
+from _place import Place
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError, WaitError
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import WaitError
 
 Json = dict[str, Any]
 
@@ -137,31 +135,3 @@ def test_what_holds_a_namespace_is_said(place: Place) -> None:
         path = f"/api/v1/namespaces/{place.namespace}/configmaps/held"
         patch = {"metadata": {"finalizers": None}}
         place.session.request("PATCH", path, body=patch, content_type="application/merge-patch+json")
-
-
-def test_a_wait_outlives_a_restart_of_the_api_server(place: Place) -> None:
-    node = f"{CLUSTER}-control-plane"
-
-    def kill() -> None:
-        found = subprocess.run(["docker", "exec", node, "pidof", "kube-apiserver"], capture_output=True, check=True)
-        subprocess.run(["docker", "exec", node, "kill", "-9", *found.stdout.decode().split()], check=True)
-
-    timer = threading.Timer(3.0, kill)
-    timer.start()
-    slow = place.deployment(readinessProbe={"exec": {"command": ["true"]}, "initialDelaySeconds": 10})
-    try:
-        place.run(slow)
-    finally:
-        timer.join()
-        deadline = time.monotonic() + 60
-        while True:  # so that no other test meets a server that is not back
-            try:
-                place.session.request("GET", "/readyz/ping")
-            except ServingError:
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
-            except ValueError:  # it answers "ok", which is no JSON
-                break
-    live = place.session.get(Ref("apps/v1", "Deployment", "server", place.namespace))
-    assert live is not None
-    assert live["status"]["availableReplicas"] == 1

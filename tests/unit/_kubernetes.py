@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -102,7 +103,13 @@ def start(folder: Path) -> None:
             _start(binaries[1], "kube-apiserver", server, folder),
         ]
         (folder / "started.json").write_text(
-            json.dumps({"url": f"https://{_ADDRESS}:{server_port}", "processes": [one.pid for one in processes]})
+            json.dumps(
+                {
+                    "url": f"https://{_ADDRESS}:{server_port}",
+                    "processes": [one.pid for one in processes],
+                    "server": [str(binaries[1]), server],
+                }
+            )
         )
 
 
@@ -129,6 +136,17 @@ def wait_ready(folder: Path, seconds: float = 60) -> Kubernetes | None:
                 log = (folder / "kube-apiserver.log").read_text()[-2000:]
                 raise RuntimeError(f"kube-apiserver did not start in {seconds:g} s: {error}\n{log}") from error
             time.sleep(0.1)
+
+
+def kill_server(folder: Path) -> None:
+    """Kill the API server and start it again, with what etcd holds; does not wait for it."""
+    started = json.loads((folder / "started.json").read_text())
+    os.kill(started["processes"][1], signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(started["processes"][1], 0)
+    binary, arguments = started["server"]
+    started["processes"][1] = _start(Path(binary), "kube-apiserver", arguments, folder).pid
+    (folder / "started.json").write_text(json.dumps(started))
 
 
 def stop(folder: Path) -> None:

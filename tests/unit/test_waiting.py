@@ -7,8 +7,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import _kubernetes
 import pytest
 from _api_server import ApiServer
 
@@ -104,6 +107,7 @@ def test_a_server_that_stays_away_is_said_to_be(
     api: ApiServer, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wait, "_OUTAGE_SECONDS", 0.5)
+    monkeypatch.setattr("urllib3.util.retry.time", SimpleNamespace(sleep=lambda _seconds: None, time=time.time))
     api.fail("WATCH", "/pods", 503, message="shutting down", times=999)
     with pytest.raises(ApiError, match="shutting down"):
         names_until(api, session, {"a"}, seconds=30)
@@ -187,3 +191,34 @@ def test_a_wait_that_is_over_soon_says_nothing(api: ApiServer, session: Session)
     soon(api.put, "pods", pod("a"))
     wait_until(session, [PODS], lambda found: "" if found else "nothing", Deadline.after(10), told.append)
     assert told == []
+
+
+@pytest.mark.kubernetes
+def test_a_wait_outlives_a_restart_of_a_real_server(tmp_path: Path) -> None:
+    """With a server of its own, since others use the shared one."""
+    try:
+        server = _kubernetes.wait_ready(tmp_path)
+        if server is None:
+            pytest.skip("no binary of kube-apiserver and etcd: `make fleet` builds one")
+        with connect(server.connection) as session:
+            kind = Kind("v1", "ConfigMap", "default", {})
+            killed = False
+
+            def judge(objects: dict[Ref, Json]) -> str:
+                nonlocal killed
+                if not killed:
+                    killed = True
+                    _kubernetes.kill_server(tmp_path)
+                    threading.Thread(target=make).start()
+                return "" if any(ref.name == "late" for ref in objects) else "it is not there"
+
+            def make() -> None:
+                _kubernetes.wait_ready(tmp_path)
+                with connect(server.connection) as other:
+                    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late"}}
+                    other.request("POST", "/api/v1/namespaces/default/configmaps", body=body)
+
+            wait_until(session, [kind], judge, Deadline.after(90))
+        assert killed
+    finally:
+        _kubernetes.stop(tmp_path)

@@ -29,7 +29,7 @@ _UNKNOWN_SECONDS = 1.0
 # A server that restarts is back by then.
 _OUTAGE_SECONDS = 90.0
 # Until its caches are filled, it answers that nobody may do anything.
-_WARM_UP_SECONDS = 10.0
+_WARM_UP_SECONDS = 30.0
 _LONGEST_PAUSE_SECONDS = 5.0
 # A wait that is over sooner needs no word.
 _QUIET_SECONDS = 2.0
