@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -73,9 +72,6 @@ def api(tmp_path: Path) -> Iterator[ApiServer]:
 def _no_cluster_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the kubeconfig and the variables of whoever runs the tests out of them."""
     for name in list(os.environ):
-        if name.startswith("K8S_AUTH_") or name == "KUBECONFIG":
+        if name.startswith("K8S_AUTH_"):
             monkeypatch.delenv(name)
-    with contextlib.suppress(ImportError):
-        from kubernetes.config import kube_config
-
-        monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "no-kubeconfig"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no-kubeconfig"))

@@ -251,6 +251,12 @@ class Session:
         token = self.configuration.auth_settings().get("BearerToken")
         if token and token["value"]:
             value = token["value"]
+            if not value.isascii() or not value.isprintable():
+                # Python's own message would quote it.
+                raise InputError(
+                    f"cluster {self.name}: its token has a line break in it, or another sign that no token has.",
+                    hint="Check where it comes from; the filter trim removes a line break at the end.",
+                )
             headers["Authorization"] = value if " " in value else f"Bearer {value}"
         return headers
 
@@ -354,11 +360,18 @@ def _configure(configuration: Any, kubeconfig: Any, context: str | None, host: s
     elif kubeconfig or context:
         _load_kubeconfig_file(kubeconfig, context, configuration)
     elif not host:
-        defaults = str(kube_config.KUBE_CONFIG_DEFAULT_LOCATION).split(os.pathsep)
-        if any(Path(path).expanduser().exists() for path in defaults):
+        if any(Path(path).expanduser().exists() for path in _users_kubeconfig().split(os.pathsep)):
             _load_kubeconfig_file(None, None, configuration)
         else:
             kubernetes_config.load_incluster_config(client_configuration=configuration)
+
+
+def _users_kubeconfig() -> str:
+    """Give the paths of the user's own kubeconfig.
+
+    The client reads the variable when it is imported, which is before the controller sets a task's environment.
+    """
+    return os.environ.get("KUBECONFIG") or "~/.kube/config"
 
 
 def _load_kubeconfig_file(path: Any, context: str | None, configuration: Any) -> None:
@@ -373,7 +386,10 @@ def _load_kubeconfig_file(path: Any, context: str | None, configuration: Any) ->
         if resolved:
             open(resolved, "rb").close()  # the client's own message names no file
         kubernetes_config.load_kube_config(
-            config_file=resolved, context=context, client_configuration=configuration, persist_config=False
+            config_file=resolved or _users_kubeconfig(),
+            context=context,
+            client_configuration=configuration,
+            persist_config=False,
         )
     except kubernetes_config.ConfigException as error:
         raise kubernetes_config.ConfigException(f"{name}: {error}") from error
