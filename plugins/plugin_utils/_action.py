@@ -49,37 +49,34 @@ class InProcessAction(ActionBase):
         """Run the task by the door that fits its connection, interpreter and become settings."""
         task_vars = task_vars or {}
         result: Json = super().run(tmp, task_vars)  # refuses async, for either door
-        environment: Json = {}
-        self._compute_environment_string(environment)
+        arguments, environment = self._inputs()
         if self._runs_here(task_vars):
             with _environment(environment):
-                outcome = self._run_feature(task_vars)
+                outcome = self._run_feature(arguments, task_vars)
         else:
-            given = self._arguments_in(environment)
-            self._task.environment = [
-                {name: value for name, value in environment.items() if name not in given.values()}
-            ]
-            arguments = {**self._task.args, **{name: environment[variable] for name, variable in given.items()}}
+            self._task.environment = [environment]
             outcome = self._execute_module(module_args=arguments, task_vars=task_vars)
         return {**result, **outcome}
 
-    def _arguments_in(self, environment: Mapping[str, Any]) -> dict[str, str]:
-        """Find the arguments that a task gives by environment variables: argument to variable.
+    def _inputs(self) -> tuple[Json, Json]:
+        """Give the task's arguments, with those that its environment stands for, and the rest of its environment.
 
-        Ansible writes a task's environment into the command line that starts a module, where everybody on the target
-        can read a token, and so can who reads the log of ``-vvv``. A module's arguments are in neither.
+        Ansible starts a module by a command line with the task's environment in it. Everybody on the target can read
+        a token there, and so can who reads the log of ``-vvv``. A module's arguments are in neither.
         """
-        given = {}
+        rest: Json = {}
+        self._compute_environment_string(rest)
+        arguments = dict(self._task.args)
         for name, spec in self.feature.arguments.items():
             _strategy, variables = spec.get("fallback", (None, []))
-            found = next((variable for variable in variables if variable in environment), None)
-            if found and not {name, *spec.get("aliases", [])} & self._task.args.keys():
-                given[name] = found
-        return given
+            values = [str(rest.pop(variable)) for variable in variables if variable in rest]
+            if values and not {name, *spec.get("aliases", [])} & arguments.keys():
+                arguments[name] = values[0]
+        return arguments, rest
 
-    def _run_feature(self, task_vars: Json) -> Json:
+    def _run_feature(self, arguments: Json, task_vars: Json) -> Json:
         """Do what :class:`AnsibleModule` does around a feature."""
-        arguments = _through_json(self._task.args, Direction.CONTROLLER_TO_MODULE)
+        arguments = _through_json(arguments, Direction.CONTROLLER_TO_MODULE)
         validation = ModuleArgumentSpecValidator(self.feature.arguments, **self.feature.constraints).validate(arguments)
         params = {**arguments, **validation.validated_parameters}
         hidden = validation._no_log_values | secrets(params)
@@ -162,9 +159,9 @@ def _environment(variables: Mapping[str, Any]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _through_json(value: Mapping[str, Any], direction: Direction) -> Json:
+def _through_json(value: Json, direction: Direction) -> Json:
     """Give what the other side of a module's standard input or output would read, such as a date as text."""
-    text = json.dumps(dict(value), cls=get_module_encoder("legacy", direction))
+    text = json.dumps(value, cls=get_module_encoder("legacy", direction))
     read: Json = json.loads(text, cls=get_module_decoder("legacy", direction))
     return read
 

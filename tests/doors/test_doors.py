@@ -148,6 +148,11 @@ def tasks(model_server: str, kubeconfig: Json) -> dict[str, Task]:
         ),
         # Where arguments come from.
         "environment": Task("serving.model_server_info", info, keywords={"environment": by_environment}),
+        "environment, and arguments": Task(
+            "serving.model_server_info",
+            {**info, **cluster, "verify_ssl": True},
+            keywords={"environment": {**by_environment, "K8S_AUTH_API_KEY": SECRET, "K8S_AUTH_VERIFY_SSL": False}},
+        ),
         "environment with a kubeconfig": Task(
             "serving.model_server_info", info, keywords={"environment": {"KUBECONFIG": "{{ kubeconfig_file }}"}}
         ),
@@ -305,6 +310,7 @@ def test_the_results_say_what_they_should(doors: Doors) -> None:
     assert "censored" in got["no_log"]
     first, second = (item["environment"] for item in got["environment of each item"]["results"])
     assert (first, second) == ({"FIRST": "set", "SECOND": None}, {"FIRST": None, "SECOND": "set"})
+    assert got["environment, and arguments"]["invocation"]["module_args"]["validate_certs"] is True
     assert [item["changed"] for item in got["loop"]["results"]] == [True, False, True]
     assert got["loop"]["warnings"] == ["of 1", "of 2", "of 3"]
 
