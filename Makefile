@@ -75,6 +75,39 @@ lint: env ## Check style, types, YAML, Ansible and the changelog
 unit: env ## Run the unit tests, without Docker
 	@$(BIN)/pytest -n 2 -m 'not ansible and not kubernetes' tests/unit tests/benchmarks
 
+.PHONY: doors
+doors: env ## Run the same tasks inside the controller, as modules, and behind a real sshd
+	@$(PYTEST) -n 2 --dist loadfile tests/doors
+
+# The lock gives each Python another ansible-core, so these are its environments; one of them is .venv.
+VERSIONS := 2.19 2.20 2.21
+PYTHON_2.19 := 3.11
+PYTHON_2.20 := 3.12
+PYTHON_2.21 := 3.13
+OURS = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+OTHER_VERSIONS = $(foreach version,$(VERSIONS),$(if $(filter $(PYTHON_$(version)),$(OURS)),,$(version)))
+
+# uv takes a Python from the path, or downloads one; pyenv keeps its own off the path.
+build/versions/%/.complete: requirements.lock $(filter build/%,$(UV))
+	@echo "The Python environment with ansible-core $*"
+	@export PATH="$$PATH:$$(printf '%s:' "$$(pyenv root 2>/dev/null)"/versions/$(PYTHON_$*).*/bin)"; \
+		test -x $(@D)/bin/python || $(UV) venv --quiet --python $(PYTHON_$*) $(@D)
+	@$(UV) pip sync --quiet --require-hashes --python $(@D)/bin/python requirements.lock
+	@$(@D)/bin/python -c 'from ansible.release import __version__ as v; assert v.startswith("$*."), v'
+	@touch $@
+
+.PHONY: environments
+environments: env $(OTHER_VERSIONS:%=build/versions/%/.complete)
+
+.PHONY: versions
+versions: environments ## Run what starts Ansible, and its sanity tests, with every other ansible-core
+	@failed=; for version in $(OTHER_VERSIONS); do \
+		echo "ansible-core $$version"; \
+		build/versions/$$version/bin/pytest -n 2 --dist loadfile tests/doors || failed="$$failed $$version"; \
+		build/versions/$$version/bin/pytest -vv --tb=short tests/sanity/test_ansible_test.py || failed="$$failed $$version"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "Failed with ansible-core$$failed"; exit 1; fi
+
 .PHONY: sanity
 sanity: env ## Run ansible-test sanity
 	@$(PYTEST) tests/sanity/test_ansible_test.py
@@ -104,11 +137,13 @@ bench: fleet build/bench/python/.complete ## Measure applying a bundle against k
 	@build/bench/python/bin/python tests/benchmarks/apply.py
 
 # What only tests use, where it can be installed; elsewhere the tests that need it are skipped, and say so.
-TEST_PACKAGES := haproxy chromium busybox
+# A command, and after a colon its package where that is called otherwise.
+TEST_PACKAGES := haproxy chromium busybox sshd:openssh-server
 .PHONY: test-packages
 test-packages:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then for package in $(TEST_PACKAGES); do \
-		command -v $$package >/dev/null && continue; \
+		PATH="$$PATH:/usr/sbin" command -v $${package%%:*} >/dev/null && continue; \
+		package=$${package##*:}; \
 		echo "Installing $$package"; \
 		{ apt-get update && apt-get install --yes --no-install-recommends $$package; } >/dev/null || exit 1; \
 	done; fi
@@ -119,6 +154,8 @@ test: env test-packages ## Run everything
 	@failed=; \
 	$(BIN)/pytest -n 2 tests/unit tests/benchmarks || failed="$$failed unit"; \
 	$(PYTEST) -n 2 --dist loadfile tests/sanity || failed="$$failed sanity"; \
+	$(MAKE) --no-print-directory doors || failed="$$failed doors"; \
+	$(MAKE) --no-print-directory versions || failed="$$failed versions"; \
 	$(MAKE) --no-print-directory fleet || failed="$$failed fleet"; \
 	$(MAKE) --no-print-directory balancers || failed="$$failed balancers"; \
 	$(MAKE) --no-print-directory conformance || failed="$$failed conformance"; \

@@ -12,18 +12,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.parameters import remove_values
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import secrets
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError, UnreachableError
 
 
 def _ignore(message: str) -> None:
-    """Drop a warning: for callers that have nobody to show it to."""
+    """Drop a message: for callers that have nobody to show it to."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One task as a feature sees it: validated parameters and the modes it runs in."""
+    """One task as a feature sees it: validated parameters and the modes it runs in.
+
+    :param warn: adds a warning to the task's result.
+    :param progress: says in a few words what a long task is at, for people. The door inside the controller prints it
+        at once; a module can speak only when it ends, so there it is dropped.
+    """
 
     params: Mapping[str, Any]
     check_mode: bool = False
@@ -84,7 +90,14 @@ class _Module(AnsibleModule):
 def run_as_module(feature: Feature) -> None:
     """Run a feature as an Ansible module, in the interpreter on the target."""
     module = _Module(argument_spec=feature.arguments, supports_check_mode=True, **feature.constraints)
-    call = Call(module.params, check_mode=module.check_mode, warn=module.warn)
+    module.no_log_values |= secrets(module.params)  # the environment may have given a kubeconfig
+
+    def warn(message: str) -> None:
+        module.warn(
+            remove_values(message, module.no_log_values)
+        )  # AnsibleModule does so only to the result's own values
+
+    call = Call(module.params, check_mode=module.check_mode, warn=warn)
     try:
         result = feature.run(call)
     except ServingError as error:

@@ -305,6 +305,15 @@ def test_a_wrong_connection_is_explained(tmp_path: Path, params: Json, words: st
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize("token", ["hush\n", "hush\N{EURO SIGN}"])
+def test_a_token_that_no_header_can_carry_is_not_quoted(api: ApiServer, token: str) -> None:
+    result = run_module("serving_namespace", {"host": api.url, "api_key": token, "name": "serving"})
+    assert result["failed"] is True
+    assert "its token" in result["msg"]
+    assert "hush" not in json.dumps(result)
+    assert api.requests == []
+
+
 def test_the_variables_of_awx_connect(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("K8S_AUTH_HOST", api.url)
     monkeypatch.setenv("K8S_AUTH_API_KEY", "from-awx")

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -151,7 +151,7 @@ class _Applier:
 
         What only the right namespace decides, such as quotas and policies, can't be known before it exists.
         """
-        name = f"modelfleet-{uuid.uuid4().hex[:12]}"
+        name = f"modelfleet-{hashlib.sha256(repr((self.applyset.id, ref)).encode()).hexdigest()[:12]}"
         trial = {**manifest, "metadata": {**manifest["metadata"], "name": name, "namespace": _STAND_IN_NAMESPACE}}
         try:
             after = self._patch(trial, Ref.of(trial))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from typing import Any
@@ -18,6 +19,11 @@ type: notification
 """
 
 
+def _plain(value: Any) -> Any:
+    """Spell out warnings and deprecations, which are no JSON."""
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)
+
+
 class CallbackModule(CallbackBase):
     """Record results as they arrive."""
 
@@ -29,7 +35,7 @@ class CallbackModule(CallbackBase):
         host, task = task_result._host.get_name(), task_result._task.get_name()
         with open(os.environ["RECORD_FILE"], "a") as file:
             entry = {"host": host, "task": task, "ended": ended, "result": task_result._result}
-            json.dump(entry, file, default=str)
+            json.dump(entry, file, default=_plain)
             file.write("\n")
 
     def v2_runner_on_ok(self, result: Any) -> None:
