@@ -12,6 +12,8 @@ class ModuleDocFragment:
 notes:
   - Objects are applied by the server (server-side apply, field manager C(modelfleet)), several at once, in the order of
     their dependencies. Only fields that this module sets are compared, shown in a diff, and mended.
+  - An object that stands as it was last applied is not sent again. The record of that is kept beside the objects, in a
+    ConfigMap.
   - In check mode the server says what would happen, by its dry run. For a namespace that does not exist yet it is asked
     in the namespace C(default), where quotas and policies may be others.
   - What an earlier run applied and this one does not is deleted, found by the labels of an ApplySet. Nothing else is.

@@ -40,9 +40,15 @@ options:
   objects:
     description:
       - The manifests, as mappings. A C(List) stands for its items, and empty documents are left out.
-      - Required when O(state=present). An empty list is an error, not a deletion.
+      - Either this or O(src) is required when O(state=present). An empty list is an error, not a deletion.
     type: list
     elements: raw
+  src:
+    description:
+      - Paths of YAML files with the manifests, on the machine that the task runs on.
+      - Sooner done than O(objects) with a lookup, since Ansible need not look through the manifests for templates.
+    type: list
+    elements: path
   wait:
     description:
       - Whether to wait until every object is ready, and until what was deleted is gone.
@@ -67,7 +73,7 @@ EXAMPLES = r"""
     context: gke-europe-west1
     name: monitoring
     namespace: serving
-    objects: "{{ lookup('ansible.builtin.file', 'monitoring.yml') | ansible.builtin.from_yaml_all }}"
+    src: files/monitoring.yml
 
 - name: Apply a template, with the namespace it needs
   modelfleet.serving.bundle:

@@ -153,7 +153,9 @@ def tasks(model_server: str, kubeconfig: Json) -> dict[str, Task]:
         "secret": Task("doors.echo", {"secret": SECRET, "value": {"a": [f"b {SECRET}"]}, "warnings": [SECRET]}),
         "secret that reads as a truth value": Task("doors.echo", {"secret": "True", "value": True}),
         "secret in a bad argument": Task("doors.echo", {"secret": SECRET, "end": SECRET}, "failed"),
-        "secret with a line break": Task("serving.serving_namespace", {**space, "api_key": f"{TOKEN}\n{TOKEN}"}, "failed"),
+        "secret with a line break": Task(
+            "serving.serving_namespace", {**space, "api_key": f"{TOKEN}\n{TOKEN}"}, "failed"
+        ),
         "no_log": Task("doors.echo", {"value": SECRET, "progress": [SECRET]}, keywords={"no_log": True}),
         "inline certificates": Task("serving.model_server_info", {**info, "kubeconfig": kubeconfig}),
         "inline certificates, refused": Task(

@@ -173,9 +173,10 @@ CASES: list[tuple[str, Json, str]] = [
         "gateway.namespace: 'a.b' is no",
     ),
     ("model_route", {"hostname": "*"}, "hostname: '*' is no valid name."),
-    ("bundle", {"objects": []}, "objects: the bundle more has none. Use state: absent to remove"),
-    ("bundle", {"objects": [None]}, "objects: the bundle more has none."),
-    ("bundle", {"objects": None}, "objects: the bundle more has none."),
+    ("bundle", {"objects": []}, "The bundle more has no objects. Use state: absent to remove"),
+    ("bundle", {"src": ["x"]}, "parameters are mutually exclusive: objects|src"),
+    ("bundle", {"objects": [None]}, "The bundle more has no objects."),
+    ("bundle", {"objects": None}, "The bundle more has no objects."),
     ("bundle", {"objects": ["kind: ConfigMap"]}, "objects: number 1 is no manifest but str. Give mappings"),
     ("bundle", {"objects": [CONFIG, [CONFIG]]}, "objects: number 2 is no manifest but list."),
     ("bundle", {"objects": [{**CONFIG, "kind": "a/b"}]}, "objects: number 1: kind 'a/b' is not valid."),
@@ -206,6 +207,39 @@ CASES: list[tuple[str, Json, str]] = [
 @pytest.mark.parametrize(("module", "more", "words"), CASES, ids=[f"{c[0]}: {ascii(c[1])[:50]}" for c in CASES])
 def test_bad_values(module: str, more: Json, words: str, api: ApiServer, source: Path) -> None:
     assert words in refused(module, {**GOOD[module], **more}, api, source)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "can't be read: No such file or directory. Check"),
+        ("a: [1\nb: hush", ", line 2, is no valid YAML. Correct the file."),
+        ("{a: 1} hush", ", line 1, is no valid YAML."),
+        ("hush", "objects: number 1 is no manifest but str."),
+        ("---\n---\n", "The bundle more has no objects."),
+    ],
+)
+def test_bad_files(text: str | None, words: str, api: ApiServer, source: Path) -> None:
+    file = source / "bundle.yml"
+    if text is not None:
+        file.write_text(text)
+    message = refused("bundle", {"name": "more", "namespace": "serving", "src": [str(file)]}, api, source)
+    assert words in message
+    assert "hush" not in message.replace(str(file), "")
+
+
+def test_a_file_is_read_as_kubectl_reads_it(api: ApiServer, source: Path) -> None:
+    """A date is a text, and a number none."""
+    (source / "a.yml").write_text(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {day: 2026-01-02}\n---\n"
+    )
+    (source / "b.yml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\ndata: {day: '7'}\n")
+    api.put("namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "serving"}})
+    files = [str(source / name) for name in ("a.yml", "b.yml")]
+    result = run("bundle", {"name": "more", "namespace": "serving", "src": files, "wait": False}, api, source)
+    assert [row["action"] for row in result["objects"]] == ["created", "created"]
+    found = {manifest["metadata"]["name"]: manifest.get("data") for manifest in api.find("configmaps")}
+    assert (found["a"], found["b"]) == ({"day": "2026-01-02"}, {"day": "7"})
 
 
 @pytest.mark.parametrize("url", ["ftp://a", "127.0.0.1:8501", "http://a:b@c", "http://a/?b", "http://a/\nb", ""])

@@ -108,7 +108,8 @@ def test_a_server_that_stays_away_is_said_to_be(
 ) -> None:
     monkeypatch.setattr(wait, "_OUTAGE_SECONDS", 0.5)
     monkeypatch.setattr("urllib3.util.retry.time", SimpleNamespace(sleep=lambda _seconds: None, time=time.time))
-    api.fail("WATCH", "/pods", 503, message="shutting down", times=999)
+    for method in ("GET", "WATCH"):
+        api.fail(method, "/pods", 503, message="shutting down", times=999)
     with pytest.raises(ApiError, match="shutting down"):
         names_until(api, session, {"a"}, seconds=30)
 

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +18,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.applys
     PART_OF,
     ApplySet,
     Record,
+    member_name,
     read_record,
     tooling,
 )
@@ -62,11 +64,13 @@ def apply(session: Session, bundle: Bundle, *, check: bool = False, force: bool 
     refs = [Ref.of(manifest) for manifest in objects]
     live_parent = session.get(applyset.parent)
     _require_own(session, applyset, live_parent)
-    recorded, record = read_record(live_parent), applyset.record(refs)
-    applier = _Applier(session, applyset, check, force)
+    recorded = read_record(live_parent)
+    others = not recorded.has_exactly(refs)
+    applier = _Applier(session, applyset, check, force, recorded.applied)
     if check:
+        namespaces = {bundle.namespace, *(ref.namespace for ref in refs if ref.namespace)}
         applier.unserved = {kind for kind in defined if not session.serves(*kind)}
-        applier.homeless = {name for name in {applyset.namespace, *record.namespaces} if not _exists(session, name)}
+        applier.homeless = {name for name in namespaces if not _exists(session, name)}
 
     changes: list[Change] = []
     for step, in_wave in enumerate(_waves(objects, bundle.namespace)):
@@ -77,16 +81,17 @@ def apply(session: Session, bundle: Bundle, *, check: bool = False, force: bool 
         if step == 0 and not check:
             # Nothing was in a namespace before it was made, so nothing need be read there.
             applier.fresh = {change.ref.name for change in done if change.action == "created"}
-            if recorded != record:
+            if others:
                 # After the namespace it lives in and before any other member, the parent names every kind that may have
                 # members: a run that is cut off leaves nothing that a later prune would not find.
-                applier.apply(applyset.manifest(recorded.widened(record)))
+                applier.patch(applyset.manifest(recorded.widened(applyset.record(refs, {}))))
         if step == 1 and defined and not check:
             _wait_served(session, defined)
-    if recorded != record:
+    if others:
         changes += _prune(session, applyset, recorded, {ref.identity for ref in refs}, check=check)
-        if not check:
-            applier.apply(applyset.manifest(record))
+    record = applyset.record(refs, applier.applied)
+    if record != recorded and not check:
+        applier.patch(applyset.manifest(record))
     return changes
 
 
@@ -106,6 +111,7 @@ def delete(session: Session, bundle: Bundle, *, check: bool = False) -> list[Cha
 class _Applier:
     """Applies one object after another of a set, or lets the server say what that would do.
 
+    :param recorded: the fingerprints of the last run. What stands as it was applied is not sent again.
     :param unserved: the kinds that only the bundle itself will bring.
     :param homeless: the namespaces that a real run would have made by then, here or in a task before this one.
     :param fresh: the namespaces that this run has made.
@@ -115,6 +121,8 @@ class _Applier:
     applyset: ApplySet
     check: bool
     force: bool
+    recorded: Mapping[str, str]
+    applied: dict[str, str] = field(default_factory=dict)
     unserved: set[tuple[str, str]] = field(default_factory=set)
     homeless: set[str] = field(default_factory=set)
     fresh: set[str] = field(default_factory=set)
@@ -129,21 +137,33 @@ class _Applier:
         live = None if ref.namespace in self.fresh else self.session.get(ref)
         if live is not None and not self.force:
             self._require_free(live, ref)
-        after = self._patch(manifest, ref)
+        before_fields = owned_fields(live, FIELD_MANAGER)
+        name, secret = member_name(ref), ref.group_kind == "Secret"
+        if live is not None and not secret:
+            self.applied[name] = _fingerprint(manifest, project(live, before_fields), before_fields)
+            if self.applied[name] == self.recorded.get(name):
+                return change_of(ref, project(live, before_fields), project(live, before_fields))
+        after = self.patch(manifest)
         after_fields = owned_fields(after, FIELD_MANAGER)
+        # Who may read the record may not always read Secrets, and short ones could be guessed from a fingerprint.
+        self.applied[name] = "" if secret else _fingerprint(manifest, project(after, after_fields), after_fields)
         if live is None:
             return change_of(ref, None, project(after, after_fields))
-        before_fields = owned_fields(live, FIELD_MANAGER)
         fields = union(before_fields, after_fields) if before_fields else after_fields
         return change_of(ref, project(live, fields), project(after, fields))
 
-    def _patch(self, manifest: Json, ref: Ref) -> Json:
+    def patch(self, manifest: Json) -> Json:
+        """Send an object; gives it as the server has it then, or would have it."""
         # Strict, so that a misspelled field is an error and not silently dropped.
         query = {"fieldManager": FIELD_MANAGER, "force": str(self.force).lower(), "fieldValidation": "Strict"}
         if self.check:
             query["dryRun"] = "All"
         return self.session.request(
-            "PATCH", self.session.path(ref), query=query, body=manifest, content_type="application/apply-patch+yaml"
+            "PATCH",
+            self.session.path(Ref.of(manifest)),
+            query=query,
+            body=manifest,
+            content_type="application/apply-patch+yaml",
         )
 
     def _foretell(self, manifest: Json, ref: Ref) -> Change:
@@ -154,7 +174,7 @@ class _Applier:
         name = f"modelfleet-{hashlib.sha256(repr((self.applyset.id, ref)).encode()).hexdigest()[:12]}"
         trial = {**manifest, "metadata": {**manifest["metadata"], "name": name, "namespace": _STAND_IN_NAMESPACE}}
         try:
-            after = self._patch(trial, Ref.of(trial))
+            after = self.patch(trial)
         except ApiError as error:
             if not _is_of_the_object(error):
                 return change_of(ref, None, manifest)
@@ -174,6 +194,14 @@ class _Applier:
                 f"cluster {self.session.name}: {ref} belongs to another bundle, whose record is {Ref.of(parent)}.",
                 hint="Leave it to that one, or set force_conflicts to take it over.",
             )
+
+
+def _fingerprint(manifest: Json, owned: Json, fields: Json) -> str:
+    """Tell apart what was applied and what has become of it, whatever others have done to other fields.
+
+    The same manifest over the same fields with the same values would change nothing.
+    """
+    return hashlib.sha256(json.dumps([manifest, owned, fields], sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _is_of_the_object(error: ApiError) -> bool:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
@@ -23,7 +24,7 @@ PART_OF = "applyset.kubernetes.io/part-of"
 _TOOLING = "applyset.kubernetes.io/tooling"
 _KINDS = "applyset.kubernetes.io/contains-group-kinds"
 _NAMESPACES = "applyset.kubernetes.io/additional-namespaces"
-_MEMBERS = "modelfleet.serving/members"
+_APPLIED = "applied"
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,27 @@ class Record:
 
     :param group_kinds: which kinds, such as ``ConfigMap`` and ``Deployment.apps``, may have members.
     :param namespaces: where members may be, besides the set's own namespace.
-    :param members: the digest of exactly these members, when a whole run has left no others; empty while one is under
-        way or was cut off. It spares the next run a search of every kind for what to prune.
+    :param applied: the fingerprint of each member as it was applied, by the member's name. Empty while a run is under
+        way that brings other members than the last, or when it was cut off.
     """
 
     group_kinds: frozenset[str] = frozenset()
     namespaces: frozenset[str] = frozenset()
-    members: str = ""
+    applied: Mapping[str, str] = field(default_factory=dict)
 
     def widened(self, other: Record) -> Record:
         """Give the record while members of both may be there."""
         return Record(self.group_kinds | other.group_kinds, self.namespaces | other.namespaces)
+
+    def has_exactly(self, refs: Iterable[Ref]) -> bool:
+        """Tell whether these are all the members that may be there; if so, there is nothing to search for."""
+        complete = bool(self.applied) or not self.group_kinds
+        return complete and self.applied.keys() == {member_name(ref) for ref in refs}
+
+
+def member_name(ref: Ref) -> str:
+    """Give the name of a member in a record."""
+    return "/".join((ref.group_kind, ref.namespace or "", ref.name))
 
 
 @dataclass(frozen=True)
@@ -75,14 +86,13 @@ class ApplySet:
         labels = {**(metadata.get("labels") or {}), **self.member_labels}
         return {**manifest, "metadata": {**metadata, "labels": labels}}
 
-    def record(self, refs: Iterable[Ref]) -> Record:
-        """Give the record of a set that has exactly these members."""
+    def record(self, refs: Iterable[Ref], applied: Mapping[str, str]) -> Record:
+        """Give the record of a set that has exactly these members, with their fingerprints."""
         refs = list(refs)
-        digest = hashlib.sha256(repr(sorted(map(repr, (ref.identity for ref in refs)))).encode()).hexdigest()
         return Record(
             frozenset(ref.group_kind for ref in refs),
             frozenset(ref.namespace for ref in refs if ref.namespace) - {self.namespace},
-            digest,
+            applied,
         )
 
     def manifest(self, record: Record) -> Json:
@@ -90,8 +100,6 @@ class ApplySet:
         annotations = {_TOOLING: "modelfleet/v1", _KINDS: ",".join(sorted(record.group_kinds))}
         if record.namespaces:
             annotations[_NAMESPACES] = ",".join(sorted(record.namespaces))
-        if record.members:
-            annotations[_MEMBERS] = record.members
         return {
             "apiVersion": self.parent.api_version,
             "kind": self.parent.kind,
@@ -101,6 +109,7 @@ class ApplySet:
                 "labels": {ID: self.id, "app.kubernetes.io/managed-by": "modelfleet"},
                 "annotations": annotations,
             },
+            "data": {_APPLIED: json.dumps(record.applied, sort_keys=True)},
         }
 
 
@@ -108,7 +117,11 @@ def read_record(parent: Json | None) -> Record:
     """Read what a live parent says; nothing where there is none."""
     annotations = _annotations(parent)
     kinds, namespaces = (frozenset(filter(None, annotations.get(key, "").split(","))) for key in (_KINDS, _NAMESPACES))
-    return Record(kinds, namespaces, annotations.get(_MEMBERS, ""))
+    try:
+        applied = json.loads((parent or {}).get("data", {})[_APPLIED])
+    except (ValueError, LookupError, TypeError):  # of another tool, or spoilt: whatever it says, it is not believed
+        applied = {}
+    return Record(kinds, namespaces, applied if isinstance(applied, dict) else {})
 
 
 def tooling(parent: Json | None) -> str:

@@ -1,18 +1,22 @@
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The objects that should exist for one thing, checked before the first call. Pure."""
+"""The objects that should exist for one thing, checked before the first call."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref, Resource
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
+
+with contextlib.suppress(ImportError):  # explained by session.connect
+    import yaml
 
 Json = dict[str, Any]
 
@@ -34,6 +38,39 @@ class Bundle:
     name: str
     namespace: str
     objects: tuple[Json, ...]
+
+
+def read_manifests(paths: Iterable[str]) -> list[Any]:
+    """Read the documents of YAML files.
+
+    :raises InputError: naming the file and the line, without what stands there.
+    """
+    found: list[Any] = []
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                found += yaml.load_all(file, Loader=_loader())
+        except OSError as error:
+            raise InputError(
+                f"src: {path} can't be read: {error.strerror}.", hint="Check path and permissions."
+            ) from error
+        except (yaml.YAMLError, UnicodeError) as error:
+            line = getattr(getattr(error, "problem_mark", None), "line", None)
+            where = f"{path}, line {line + 1}," if line is not None else path
+            raise InputError(f"src: {where} is no valid YAML.", hint="Correct the file.") from None
+    return found
+
+
+def _loader() -> Any:
+    """Give a loader that leaves dates as the text they are, as kubectl does; in C where that has been built."""
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        yaml_implicit_resolvers: ClassVar[Any] = {
+            first: [entry for entry in resolvers if entry[0] != "tag:yaml.org,2002:timestamp"]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    return Loader
 
 
 def manifests(given: Iterable[Any]) -> tuple[Json, ...]:

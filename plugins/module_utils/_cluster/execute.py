@@ -114,6 +114,8 @@ class _Channels:
             seconds = 0
 
     def _readable(self, seconds: float) -> bool:
+        if self._stream.sock is None:  # the library has closed it, after an error
+            return False
         if isinstance(self._stream.sock, ssl.SSLSocket) and self._stream.sock.pending():
             return True  # decrypted together with the frame before
         with selectors.DefaultSelector() as selector:  # select() knows the first 1024 descriptors only

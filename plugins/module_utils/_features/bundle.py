@@ -12,7 +12,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.argume
     cluster_arguments,
     wait_arguments,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle, manifests
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import (
+    Bundle,
+    manifests,
+    read_manifests,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_gone, wait_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
@@ -28,12 +32,13 @@ def run(call: Call) -> Result:
     namespace = require_dns_label(params["namespace"], "namespace")
     deadline = Deadline.after(params["wait_timeout"])
     # A name of its own, so that no bundle of another module is meant.
-    bundle = Bundle(f"bundle-{name}", namespace, manifests(params["objects"] or ()))
+    given = read_manifests(params["src"]) if params["src"] else params["objects"]
+    bundle = Bundle(f"bundle-{name}", namespace, manifests(given or ()))
     labels = ApplySet(bundle.name, namespace).member_labels
     present = params["state"] == "present"
     if present and not bundle.objects:
         raise InputError(
-            f"objects: the bundle {name} has none.", hint="Use state: absent to remove what was applied as this bundle."
+            f"The bundle {name} has no objects.", hint="Use state: absent to remove what was applied as this bundle."
         )
     with connect(params, call.warn) as session:
         if present:
@@ -41,13 +46,8 @@ def run(call: Call) -> Result:
         else:
             changes = delete(session, bundle, check=call.check_mode)
         if params["wait"] and not call.check_mode:
-            wait_gone(
-                session,
-                [change.ref for change in changes if change.action == "deleted"],
-                labels,
-                deadline,
-                call.progress,
-            )
+            gone = [change.ref for change in changes if change.action == "deleted"]
+            wait_gone(session, gone, labels, deadline, call.progress)
             if present:
                 wait_ready(session, bundle, deadline, call.progress)
         return result_of(changes)
@@ -61,7 +61,11 @@ FEATURE = Feature(
         "name": {"type": "str", "required": True},
         "namespace": {"type": "str", "required": True},
         "objects": {"type": "list", "elements": "raw"},
+        "src": {"type": "list", "elements": "path"},
     },
     run=run,
-    constraints={"required_if": [("state", "present", ["objects"])]},
+    constraints={
+        "mutually_exclusive": [("objects", "src")],
+        "required_if": [("state", "present", ["objects", "src"], True)],
+    },
 )
