@@ -298,12 +298,23 @@ def _parallel(work: Callable[[Json], _T], items: list[Json]) -> tuple[list[_T], 
     """Do independent work side by side; what succeeded is kept beside what failed."""
     done: list[_T] = []
     errors: list[tuple[Ref, ServingError]] = []
-    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
-        for item, future in [(item, pool.submit(work, item)) for item in items]:
-            try:
-                done.append(future.result())
-            except ServingError as error:
-                errors.append((Ref.of(item), error))
+
+    def attempt(item: Json) -> _T | ServingError:
+        try:
+            return work(item)
+        except ServingError as error:
+            return error
+
+    if len(items) < 2:  # needs no thread
+        outcomes = [attempt(item) for item in items]
+    else:
+        with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+            outcomes = list(pool.map(attempt, items))
+    for item, outcome in zip(items, outcomes, strict=True):
+        if isinstance(outcome, ServingError):
+            errors.append((Ref.of(item), outcome))
+        else:
+            done.append(outcome)
     return done, errors
 
 
