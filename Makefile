@@ -120,6 +120,10 @@ package: env ## Build the collection, install it into a clean place and look at 
 balancers: env ## Run the tests of each balancer against the real one
 	@$(PYTEST) tests/balancers
 
+.PHONY: faults
+faults: env ## Run the tests of what goes wrong in a real cluster, on the local fleet
+	@$(PYTEST) tests/faults
+
 .PHONY: molecule
 molecule: env ## Run the molecule scenarios on the local fleet
 	@$(PYTEST) tests/scenarios
@@ -159,5 +163,6 @@ test: env test-packages ## Run everything
 	$(MAKE) --no-print-directory fleet || failed="$$failed fleet"; \
 	$(MAKE) --no-print-directory balancers || failed="$$failed balancers"; \
 	$(MAKE) --no-print-directory conformance || failed="$$failed conformance"; \
+	$(MAKE) --no-print-directory faults || failed="$$failed faults"; \
 	$(MAKE) --no-print-directory molecule || failed="$$failed molecule"; \
 	if [ -n "$$failed" ]; then echo "Failed:$$failed"; exit 1; fi
