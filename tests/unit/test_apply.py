@@ -358,3 +358,43 @@ def test_a_record_that_was_spoilt_is_not_believed(cluster: Cluster) -> None:
         patch = {"data": {"applied": spoilt}}
         cluster.session.request("PATCH", path, body=patch, content_type="application/merge-patch+json")
         assert writes(cluster, cluster.config("stays"), cluster.config("goes"), check=True) == ["goes", "stays"]
+
+
+def test_a_secret_leaves_no_fingerprint(cluster: Cluster) -> None:
+    cluster.apply(cluster.config(a="1"), cluster.secret(pin="1234"))
+    parent = cluster.live("ConfigMap", "applyset-test")
+    assert parent is not None
+    applied = json.loads(parent["data"]["applied"])
+    assert applied.pop(f"Secret/{cluster.namespace}/secret") == ""
+    assert [len(fingerprint) for fingerprint in applied.values()] == [32]
+
+
+def reached(error: ServingError) -> dict[str, str]:
+    return {row["name"]: row["action"] for row in error.details["objects"]}
+
+
+def test_a_record_that_can_not_be_written_is_told_with_what_was_done(api: ApiServer) -> None:
+    with connect({"host": api.url}) as session:
+        cluster = Cluster(session, "serving")
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "serving"}}
+        api.fail("PATCH", "applyset-test", 403, reason="Forbidden", message="no more config maps")
+        with pytest.raises(ApiError, match="no more config maps") as caught:
+            cluster.apply(space, cluster.config())
+        assert reached(caught.value) == {"serving": "created", "config": "not_applied"}
+        assert caught.value.details["changed"] is True
+        assert cluster.apply(space, cluster.config())["ConfigMap config"] == "created"
+
+
+def test_a_refused_deletion_is_told_with_what_was_applied(api: ApiServer) -> None:
+    with connect({"host": api.url}) as session:
+        cluster = Cluster(session, "serving")
+        api.put("namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "serving"}})
+        cluster.apply(cluster.config("stays"), cluster.config("goes"), cluster.deployment())
+        api.fail("DELETE", "configmaps/goes", 403, reason="Forbidden", message="you may not", times=2)
+        with pytest.raises(ApiError, match="you may not") as caught:
+            cluster.apply(cluster.config("stays"))
+        assert reached(caught.value) == {"stays": "unchanged", "server": "deleted", "goes": "failed"}
+        with pytest.raises(ApiError, match="you may not") as caught:
+            delete(session, cluster.bundle())
+        assert reached(caught.value) == {"stays": "deleted", "goes": "failed"}
+        assert actions(delete(session, cluster.bundle())) == {"ConfigMap goes": "deleted"}

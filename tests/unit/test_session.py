@@ -75,6 +75,12 @@ def test_the_server_says_how_long_to_back_off(api: ApiServer, backoff: list[floa
     assert backoff == [7]
 
 
+def test_the_server_does_not_say_that_without_limit(api: ApiServer, backoff: list[float]) -> None:
+    api.fail("PATCH", "configmaps/c", 429, headers={"Retry-After": "7200"})
+    assert apply_to(api) == {"created"}
+    assert backoff == [60]
+
+
 def test_an_error_that_stays_is_quoted(api: ApiServer) -> None:
     api.fail("PATCH", "configmaps/c", 500, reason="InternalError", message="etcdserver: leader changed", times=99)
     words = rf"cluster {api.url}: PATCH .*/configmaps/c: etcdserver: leader changed \(500 InternalError\)"

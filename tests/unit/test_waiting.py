@@ -21,6 +21,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.sessio
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import (
     Deadline,
     Kind,
+    poll_until,
     wait_until,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError, ServingError, WaitError
@@ -192,6 +193,16 @@ def test_a_wait_that_is_over_soon_says_nothing(api: ApiServer, session: Session)
     soon(api.put, "pods", pod("a"))
     wait_until(session, [PODS], lambda found: "" if found else "nothing", Deadline.after(10), told.append)
     assert told == []
+
+
+def test_what_can_not_be_watched_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait, "_QUIET_SECONDS", 0.05)
+    answers = ["three", "two", "two", "two", ""]
+    told: list[str] = []
+    assert poll_until(lambda: answers.pop(0), Deadline.after(5), 0.1, told.append) == ""
+    assert answers == []
+    assert told == ["two"], "once, and not in the first moment"
+    assert poll_until(lambda: "never", Deadline.after(0.2), 0.05) == "never"
 
 
 @pytest.mark.kubernetes

@@ -6,19 +6,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.applyset import (
     ID,
     PART_OF,
     ApplySet,
     Record,
-    member_name,
     read_record,
     tooling,
 )
@@ -31,29 +30,31 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.sessio
     PARALLEL_REQUESTS,
     Session,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, poll_until, too_late
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import (
     ApiError,
     InputError,
     ServingError,
-    WaitError,
 )
 
 Json = dict[str, Any]
-_T = TypeVar("_T")
 
 FIELD_MANAGER = "modelfleet"
 # Every cluster has it. What is foretold for a namespace that does not exist yet is tried there, by a dry run.
 _STAND_IN_NAMESPACE = "default"
 # A definition is established within a second or two; a server under load may take longer.
 _DEFINITION_SECONDS = 60.0
+_POLL_SECONDS = 0.1
 
 
-def apply(session: Session, bundle: Bundle, *, check: bool = False, force: bool = False) -> list[Change]:
+def apply(
+    session: Session, bundle: Bundle, *, check: bool = False, force: bool = False, deadline: Deadline | None = None
+) -> list[Change]:
     """Make the cluster hold exactly this bundle.
 
     :param check: only ask the server what would happen, by its dry run.
     :param force: take over fields that another manager owns, and objects that another bundle holds.
+    :param deadline: until when definitions of custom resources may take to be served.
     :returns: one change an object, those that left the bundle included, in the order of the waves.
     :raises ServingError: when the server refused an object; ``objects`` in its details says how far each one got.
     """
@@ -72,27 +73,25 @@ def apply(session: Session, bundle: Bundle, *, check: bool = False, force: bool 
         applier.unserved = {kind for kind in defined if not session.serves(*kind)}
         applier.homeless = {name for name in namespaces if not _exists(session, name)}
 
-    changes: list[Change] = []
-    for step, in_wave in enumerate(_waves(objects, bundle.namespace)):
-        done, errors = _parallel(applier.apply, in_wave)
-        changes += done
-        if errors:
-            raise _partial(errors, changes, refs)
-        if step == 0 and not check:
-            # Nothing was in a namespace before it was made, so nothing need be read there.
-            applier.fresh = {change.ref.name for change in done if change.action == "created"}
-            if others:
-                # After the namespace it lives in and before any other member, the parent names every kind that may have
-                # members: a run that is cut off leaves nothing that a later prune would not find.
-                applier.patch(applyset.manifest(recorded.widened(applyset.record(refs, {}))))
-        if step == 1 and defined and not check:
-            _wait_served(session, defined)
-    if others:
-        changes += _prune(session, applyset, recorded, {ref.identity for ref in refs}, check=check)
-    record = applyset.record(refs, applier.applied)
-    if record != recorded and not check:
-        applier.patch(applyset.manifest(record))
-    return changes
+    steps = _Steps()
+    with steps.told(refs):
+        for number, in_wave in enumerate(_waves(objects, bundle.namespace)):
+            done = steps.run(applier.apply, in_wave)
+            if number == 0 and not check:
+                # Nothing was in a namespace before it was made, so nothing need be read there.
+                applier.fresh = {change.ref.name for change in done if change.action == "created"}
+                if others:
+                    # After the namespace it lives in and before any other member, the parent names every kind that may
+                    # have members: a run that is cut off leaves nothing that a later prune would not find.
+                    applier.patch(applyset.manifest(recorded.widened(applyset.record(refs, {}))))
+            if number == 1 and defined and not check:
+                _wait_served(session, defined, deadline or Deadline.after(_DEFINITION_SECONDS))
+        if others:
+            _prune(session, applyset, recorded, {ref.identity for ref in refs}, steps, check=check)
+        record = applyset.record(refs, applier.applied)
+        if record != recorded and not check:
+            applier.patch(applyset.manifest(record))
+    return steps.done
 
 
 def delete(session: Session, bundle: Bundle, *, check: bool = False) -> list[Change]:
@@ -102,9 +101,65 @@ def delete(session: Session, bundle: Bundle, *, check: bool = False) -> list[Cha
     if live_parent is None:
         return []
     _require_own(session, applyset, live_parent)
-    changes = _prune(session, applyset, read_record(live_parent), frozenset(), check=check)
-    _delete_one(session, live_parent, check=check)
-    return changes
+    steps = _Steps()
+    with steps.told(()):
+        _prune(session, applyset, read_record(live_parent), frozenset(), steps, check=check)
+        _delete_one(session, live_parent, check=check)
+    return steps.done
+
+
+@dataclass
+class _Steps:
+    """How far a call has got with each object."""
+
+    done: list[Change] = field(default_factory=list)
+    failed: list[tuple[Ref, ServingError]] = field(default_factory=list)
+
+    def run(self, work: Callable[[Json], Change], manifests: list[Json]) -> list[Change]:
+        """Do independent work side by side; what succeeds is kept beside what fails.
+
+        :raises ServingError: the first, when all have been tried.
+        """
+
+        def attempt(manifest: Json) -> Change | ServingError:
+            try:
+                return work(manifest)
+            except ServingError as error:
+                return error
+
+        if len(manifests) < 2:  # needs no thread
+            outcomes = list(map(attempt, manifests))
+        else:
+            with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+                outcomes = list(pool.map(attempt, manifests))
+        changes = [outcome for outcome in outcomes if isinstance(outcome, Change)]
+        self.done += changes
+        for manifest, outcome in zip(manifests, outcomes, strict=True):
+            if isinstance(outcome, ServingError):
+                self.failed.append((Ref.of(manifest), outcome))
+        if self.failed:
+            raise self.failed[0][1]
+        return changes
+
+    @contextmanager
+    def told(self, refs: Iterable[Ref]) -> Iterator[None]:
+        """Add to an error how far each object got.
+
+        :param refs: what the call was to apply.
+        """
+        try:
+            yield
+        except ServingError as error:
+            rows = [row(change.ref, change.action) for change in self.done]
+            rows += [row(ref, "failed", error=str(failure)) for ref, failure in self.failed]
+            reached = {change.ref for change in self.done} | {ref for ref, _unused in self.failed}
+            rows += [row(ref, "not_applied") for ref in refs if ref not in reached]
+            others = ", ".join(str(ref) for ref, _unused in self.failed[1:])
+            if others:
+                error.hint = f"{error.hint} Refused too: {others}; see objects for the reasons.".strip()
+            changed = any(change.action != "unchanged" for change in self.done)
+            error.details = {**error.details, "changed": changed, "objects": rows}
+            raise
 
 
 @dataclass
@@ -138,7 +193,7 @@ class _Applier:
         if live is not None and not self.force:
             self._require_free(live, ref)
         before_fields = owned_fields(live, FIELD_MANAGER)
-        name, secret = member_name(ref), ref.group_kind == "Secret"
+        name, secret = ref.identity, ref.group_kind == "Secret"
         if live is not None and not secret:
             self.applied[name] = _fingerprint(manifest, project(live, before_fields), before_fields)
             if self.applied[name] == self.recorded.get(name):
@@ -237,22 +292,22 @@ def _exists(session: Session, namespace: str) -> bool:
         raise
 
 
-def _wait_served(session: Session, defined: Iterable[tuple[str, str]]) -> None:
+def _wait_served(session: Session, defined: Iterable[tuple[str, str]], deadline: Deadline) -> None:
     """Wait until the server takes objects of the kinds that were just defined. Discovery can't be watched."""
-    deadline = Deadline.after(_DEFINITION_SECONDS)
-    while missing := [kind for kind in defined if not session.serves(*kind)]:
-        if not deadline.left:
-            api_version, kind = missing[0]
-            raise WaitError(
-                f"cluster {session.name}: waited {deadline.seconds:g} s: {kind} in {api_version} is not served yet.",
-                hint="See the conditions of its CustomResourceDefinition.",
-            )
-        time.sleep(0.1)
+
+    def missing() -> str:
+        left = [kind for kind in defined if not session.serves(*kind)]
+        return (
+            f"{left[0][1]} in {left[0][0]} is not served; see its CustomResourceDefinition's conditions" if left else ""
+        )
+
+    if text := poll_until(missing, deadline, _POLL_SECONDS):
+        raise too_late(session, text, deadline)
 
 
 def _prune(
-    session: Session, applyset: ApplySet, record: Record, keep: Collection[tuple[str, str | None, str]], *, check: bool
-) -> list[Change]:
+    session: Session, applyset: ApplySet, record: Record, keep: Collection[str], steps: _Steps, *, check: bool
+) -> None:
     """Delete the members of a set that are not to be kept, pods' owners before what they use."""
     doomed: dict[Ref, Json] = {}
     for group_kind in sorted(record.group_kinds):
@@ -266,14 +321,9 @@ def _prune(
                 # A label may be copied by anyone; what we never applied is not ours to delete.
                 if ref.identity not in keep and owned_fields(manifest, FIELD_MANAGER):
                     doomed[ref] = manifest
-    changes: list[Change] = []
     for number in reversed(range(WAVES)):
         in_wave = [manifest for ref, manifest in doomed.items() if wave(ref.kind) == number]
-        done, errors = _parallel(partial(_delete_one, session, check=check), in_wave)
-        changes += done
-        if errors:
-            raise _partial(errors, changes, doomed)
-    return changes
+        steps.run(partial(_delete_one, session, check=check), in_wave)
 
 
 def _delete_one(session: Session, live: Json, *, check: bool) -> Change:
@@ -292,43 +342,3 @@ def _delete_one(session: Session, live: Json, *, check: bool) -> Change:
         if error.status != 404:
             raise
     return change_of(ref, project(live, owned_fields(live, FIELD_MANAGER)), None)
-
-
-def _parallel(work: Callable[[Json], _T], items: list[Json]) -> tuple[list[_T], list[tuple[Ref, ServingError]]]:
-    """Do independent work side by side; what succeeded is kept beside what failed."""
-    done: list[_T] = []
-    errors: list[tuple[Ref, ServingError]] = []
-
-    def attempt(item: Json) -> _T | ServingError:
-        try:
-            return work(item)
-        except ServingError as error:
-            return error
-
-    if len(items) < 2:  # needs no thread
-        outcomes = [attempt(item) for item in items]
-    else:
-        with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
-            outcomes = list(pool.map(attempt, items))
-    for item, outcome in zip(items, outcomes, strict=True):
-        if isinstance(outcome, ServingError):
-            errors.append((Ref.of(item), outcome))
-        else:
-            done.append(outcome)
-    return done, errors
-
-
-def _partial(errors: list[tuple[Ref, ServingError]], done: list[Change], refs: Iterable[Ref]) -> ServingError:
-    """Give the first error, with how far the call got with each object."""
-    first = errors[0][1]
-    failed = dict(errors)
-    rows = [row(change.ref, change.action) for change in done]
-    rows += [row(ref, "failed", error=str(error)) for ref, error in errors]
-    reached = {change.ref for change in done} | failed.keys()
-    rows += [row(ref, "not_applied") for ref in refs if ref not in reached]
-    if len(errors) > 1:
-        others = ", ".join(str(ref) for ref, _unused in errors[1:])
-        first.hint = f"{first.hint} Refused too: {others}; see objects for the reasons.".strip()
-    changed = any(change.action != "unchanged" for change in done)
-    first.details = {**first.details, "changed": changed, "objects": rows}
-    return first

@@ -33,8 +33,8 @@ class Record:
 
     :param group_kinds: which kinds, such as ``ConfigMap`` and ``Deployment.apps``, may have members.
     :param namespaces: where members may be, besides the set's own namespace.
-    :param applied: the fingerprint of each member as it was applied, by the member's name. Empty while a run is under
-        way that brings other members than the last, or when it was cut off.
+    :param applied: the fingerprint of each member as it was applied, by the member's identity. Empty while a run is
+        under way that brings other members than the last, or when it was cut off.
     """
 
     group_kinds: frozenset[str] = frozenset()
@@ -48,12 +48,7 @@ class Record:
     def has_exactly(self, refs: Iterable[Ref]) -> bool:
         """Tell whether these are all the members that may be there; if so, there is nothing to search for."""
         complete = bool(self.applied) or not self.group_kinds
-        return complete and self.applied.keys() == {member_name(ref) for ref in refs}
-
-
-def member_name(ref: Ref) -> str:
-    """Give the name of a member in a record."""
-    return "/".join((ref.group_kind, ref.namespace or "", ref.name))
+        return complete and self.applied.keys() == {ref.identity for ref in refs}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import selectors
 import ssl
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session
@@ -26,6 +27,23 @@ with contextlib.suppress(ImportError):  # explained by Session.execute
 _STDIN, _STDOUT, _STDERR, _STATUS, _CLOSE = 0, 1, 2, 3, 255
 # Below the 1 MiB at which some proxies between us and the kubelet close a websocket.
 CHUNK_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True)
+class PodShell:
+    """Runs scripts in a container; see :func:`execute` for what it raises."""
+
+    session: Session
+    namespace: str
+    pod: str
+    container: str
+    deadline: Deadline
+
+    def __call__(self, script: str, *arguments: str, stdin: Iterable[bytes] = ()) -> bytes:
+        """Run a script and give what it wrote to standard output."""
+        command = ["sh", "-c", script, "sh", *arguments]
+        where = (self.session, self.namespace, self.pod, self.container)
+        return execute(*where, command, deadline=self.deadline, stdin=stdin)
 
 
 def execute(

@@ -42,9 +42,9 @@ class Ref:
         return f"{self.kind}.{self.group}" if self.group else self.kind
 
     @property
-    def identity(self) -> tuple[str, str | None, str]:
+    def identity(self) -> str:
         """What makes it one object, whichever version of its API it is spoken of by."""
-        return self.group_kind, self.namespace, self.name
+        return f"{self.group_kind}/{self.namespace or ''}/{self.name}"
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"

@@ -199,10 +199,7 @@ def _stateful_set(session: Session, live: Json, objects: Objects) -> str:
     spec, status, wanted = live["spec"], live.get("status", {}), live["spec"].get("replicas", 1)
     if status.get("observedGeneration", 0) < live["metadata"]["generation"]:
         return "the rollout has not begun"
-    pods = owned_by(live, objects.values())
-    _require_created(session, live, objects.values())
-    for pod in pods:
-        require_startable(session, pod, objects.values())
+    pods = _startable_pods(session, live, objects)
     strategy = spec.get("updateStrategy", {})
     partition = strategy.get("rollingUpdate", {}).get("partition", 0)
     updated, ready = status.get("updatedReplicas", 0), status.get("readyReplicas", 0)
@@ -216,10 +213,7 @@ def _daemon_set(session: Session, live: Json, objects: Objects) -> str:
     status = live.get("status", {})
     if status.get("observedGeneration", 0) < live["metadata"]["generation"]:
         return "the rollout has not begun"
-    pods = owned_by(live, objects.values())
-    _require_created(session, live, objects.values())
-    for pod in pods:
-        require_startable(session, pod, objects.values())
+    pods = _startable_pods(session, live, objects)
     wanted, available = status.get("desiredNumberScheduled", 0), status.get("numberAvailable", 0)
     on_delete = live["spec"].get("updateStrategy", {}).get("type") == "OnDelete"
     updated = wanted if on_delete else status.get("updatedNumberScheduled", 0)
@@ -234,11 +228,7 @@ def _job(session: Session, live: Json, objects: Objects) -> str:
         raise _hopeless(session, live, objects.values(), _words(conditions["Failed"]))
     if conditions.get("Complete", {}).get("status") == "True" or live["spec"].get("suspend"):
         return ""
-    _require_created(session, live, objects.values())
-    pods = owned_by(live, objects.values())
-    for pod in pods:
-        # Crashes are what a Job counts itself.
-        require_startable(session, pod, objects.values(), crashes=True)
+    pods = _startable_pods(session, live, objects, crashes=True)  # which a Job counts itself
     return f"has not ended; {_pods_in_words(pods)}"
 
 
@@ -332,11 +322,15 @@ def _room_is_made(pod: Json, objects: Iterable[Json]) -> bool:
     return any(event.get("reason") in ("TriggeredScaleUp", "Nominated") for event in _events_of(pod, objects))
 
 
-def _require_created(session: Session, owner: Json, objects: Iterable[Json]) -> None:
-    """Stop waiting for pods that a quota or an admission webhook refuses: only the owner's last event tells."""
-    events = _events_of(owner, objects)
-    if events and events[-1].get("reason") == "FailedCreate":
-        raise _hopeless(session, owner, objects, "its pods are refused")
+def _startable_pods(session: Session, owner: Json, objects: Objects, *, crashes: bool = False) -> list[Json]:
+    """Give the pods of an owner, and stop waiting when one can't start, or none can be made."""
+    events = _events_of(owner, objects.values())
+    if events and events[-1].get("reason") == "FailedCreate":  # by a quota or an admission webhook; only this tells
+        raise _hopeless(session, owner, objects.values(), "its pods are refused")
+    pods = owned_by(owner, objects.values())
+    for pod in pods:
+        require_startable(session, pod, objects.values(), crashes=crashes)
+    return pods
 
 
 def _events_of(manifest: Json, objects: Iterable[Json]) -> list[Json]:

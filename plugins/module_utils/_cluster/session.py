@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import random
 import re
@@ -54,6 +55,10 @@ except ImportError as missing:
 
 Json = dict[str, Any]
 
+# Whatever Retry-After says; urllib3 has learned to limit it in its second version.
+_LONGEST_PAUSE: Any = {}
+if not IMPORT_ERROR and "retry_after_max" in inspect.signature(urllib3.Retry).parameters:
+    _LONGEST_PAUSE = {"retry_after_max": 60}
 # Apply runs this many objects of a wave at once: few enough for the server's priority and fairness.
 PARALLEL_REQUESTS = 4
 # A wait has a watch for each kind besides.
@@ -374,6 +379,7 @@ class Session:
             backoff_jitter=0.3,
             backoff_max=5,
             raise_on_status=False,
+            **_LONGEST_PAUSE,
         )
         try:
             response = self._pool.request(

@@ -101,10 +101,7 @@ def wait_until(
                 number, found = news.get(timeout=min(deadline.left, reporter.due(missing)))
             except queue.Empty:
                 if not deadline.left:
-                    raise WaitError(
-                        f"cluster {session.name}: waited {deadline.seconds:g} s: {missing}.",
-                        hint="Raise wait_timeout if it only needs longer.",
-                    ) from None
+                    raise too_late(session, missing, deadline) from None
                 # Judged again: what the judge gives time to is over at some moment, and no event tells.
             else:
                 if isinstance(found, ServingError):
@@ -118,6 +115,30 @@ def wait_until(
                 return objects
     finally:
         stop.set()
+
+
+def poll_until(
+    missing: Callable[[], str], deadline: Deadline, seconds: float, progress: Callable[[str], None] = ignore
+) -> str:
+    """Ask again and again, for what can't be watched.
+
+    :param missing: gives ``""`` when content, otherwise what is still missing, in words.
+    :param seconds: between two askings.
+    :returns: what is missing at the deadline; ``""`` when nothing is.
+    """
+    reporter = _Reporter(progress)
+    while (text := missing()) and deadline.left:
+        reporter.due(text)
+        time.sleep(min(seconds, deadline.left))
+    return text
+
+
+def too_late(session: Session, missing: str, deadline: Deadline) -> WaitError:
+    """Give the error of a wait that is over before what it was for has come."""
+    return WaitError(
+        f"cluster {session.name}: waited {deadline.seconds:g} s: {missing}.",
+        hint="Raise wait_timeout if it only needs longer.",
+    )
 
 
 class _Reporter:

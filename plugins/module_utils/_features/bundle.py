@@ -42,7 +42,8 @@ def run(call: Call) -> Result:
         )
     with connect(params, call.warn) as session:
         if present:
-            changes = apply(session, bundle, check=call.check_mode, force=params["force_conflicts"])
+            force = params["force_conflicts"]
+            changes = apply(session, bundle, check=call.check_mode, force=force, deadline=deadline)
         else:
             changes = delete(session, bundle, check=call.check_mode)
         if params["wait"] and not call.check_mode:

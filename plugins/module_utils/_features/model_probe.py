@@ -12,7 +12,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._call import Ca
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import cluster_arguments
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import live_pods
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, poll_until
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, ServingError, WaitError
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import REST_PORT, server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import (
@@ -44,13 +44,13 @@ def run(call: Call) -> Result:
     deadline = Deadline.after(params["wait_timeout"])
     with ExitStack() as stack:
         find_targets = _targets(call, stack)
-        while True:
-            targets = find_targets()
-            results = [_probe(name, send, golden) for name, send in targets.items() for golden in wanted]
-            healthy = bool(results) and all(row["right"] for row in results)
-            if healthy or not deadline.left:
-                break
-            time.sleep(min(_POLL_SECONDS, deadline.left))
+        results: list[dict[str, Any]] = []
+
+        def wrong() -> str:
+            results[:] = [_probe(name, send, golden) for name, send in find_targets().items() for golden in wanted]
+            return "" if results and all(row["right"] for row in results) else _summary(results)
+
+        healthy = not poll_until(wrong, deadline, _POLL_SECONDS, call.progress)
     if not healthy and params["fail_on_wrong"]:
         raise WaitError(_summary(results), details={"healthy": healthy, "results": results})
     return Result(values={"healthy": healthy, "results": results})

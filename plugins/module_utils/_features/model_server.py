@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
@@ -22,7 +21,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import current_pods, is_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_gone, wait_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, poll_until, too_late
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import (
     REST_PORT,
@@ -36,7 +35,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.mode
     config_text,
     served_models,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.rest import model_status, pod_transport
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.rest import (
+    Transport,
+    model_status,
+    pod_transport,
+)
 
 _CONFIG_ANNOTATION = "modelfleet.serving/models-config"
 # TF Serving has no way to be watched, so its status is polled.
@@ -78,7 +81,7 @@ def run(call: Call) -> Result:
         if params["wait"] and not call.check_mode:
             _announce_config(session, spec, changes)
             objects = wait_ready(session, bundle, deadline, call.progress)
-            _wait_loaded(session, spec, _serving_pods(spec, objects), deadline)
+            _wait_loaded(call, session, spec, _serving_pods(spec, objects), deadline)
         return result_of(changes)
 
 
@@ -102,18 +105,17 @@ def _serving_pods(spec: ServerSpec, objects: dict[Ref, Json]) -> list[str]:
     return sorted(pod["metadata"]["name"] for pod in current_pods(deployment, objects.values()) if is_ready(pod))
 
 
-def _wait_loaded(session: Session, spec: ServerSpec, pods: list[str], deadline: Deadline) -> None:
+def _wait_loaded(call: Call, session: Session, spec: ServerSpec, pods: list[str], deadline: Deadline) -> None:
     """Wait until every pod serves every version, by its own word."""
     for pod in pods:
         send = pod_transport(session, spec.namespace, pod, REST_PORT)
         for model in spec.models:
-            while missing := _not_available(model, model_status(send, model.name), pod):
-                if not deadline.left:
-                    raise WaitError(
-                        f"cluster {session.name}: waited {deadline.seconds:g} s: {missing}.",
-                        hint="Raise wait_timeout if it only needs longer.",
-                    )
-                time.sleep(_POLL_SECONDS)
+
+            def missing(pod: str = pod, model: ServedModel = model, send: Transport = send) -> str:
+                return _not_available(model, model_status(send, model.name), pod)
+
+            if text := poll_until(missing, deadline, _POLL_SECONDS, call.progress):
+                raise too_late(session, text, deadline)
 
 
 def _not_available(model: ServedModel, status: dict[int, dict[str, str]], pod: str) -> str:

@@ -18,7 +18,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.argume
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import result_of
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.execute import execute
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.execute import PodShell
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import require_startable
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
@@ -82,7 +82,7 @@ def run(call: Call) -> Result:
             result.changed = True
             result.diff.append(_record_diff(ref, before, after))
             if not call.check_mode:
-                _fill(session, spec, ref, left, before, deadline)
+                _fill(call, session, spec, ref, left, before, deadline)
         result.values |= {
             "versions": after,
             "copied": [{"model": a.model, "version": a.version, "digest": a.digest, "bytes": a.size} for a in left],
@@ -160,7 +160,13 @@ def _record_diff(ref: Ref, before: Record, after: Record) -> dict[str, str]:
 
 
 def _fill(
-    session: Session, spec: StoreSpec, ref: Ref, artefacts: list[Artefact], record: Record, deadline: Deadline
+    call: Call,
+    session: Session,
+    spec: StoreSpec,
+    ref: Ref,
+    artefacts: list[Artefact],
+    record: Record,
+    deadline: Deadline,
 ) -> None:
     """Publish versions through a pod that is there for this alone; what was published stays recorded on a failure."""
     manifest = loader(spec, seconds=int(deadline.seconds) + 60)
@@ -169,13 +175,15 @@ def _fill(
     _remove_left(session, pod, pods, deadline)
     made = session.request("POST", session.path(Ref("v1", "Pod", "", spec.namespace)), body=manifest)
     try:
-        wait_until(session, [pods], lambda objects: _not_ready(session, made, objects.get(pod)), deadline)
 
-        def shell(script: str, *arguments: str, stdin: Any = ()) -> bytes:
-            command = ["sh", "-c", script, "sh", *arguments]
-            return execute(session, spec.namespace, pod.name, "loader", command, deadline=deadline, stdin=stdin)
+        def judge(objects: dict[Ref, Json]) -> str:
+            return _not_ready(session, made, objects.get(pod))
 
+        wait_until(session, [pods], judge, deadline, call.progress)
+
+        shell = PodShell(session, spec.namespace, pod.name, "loader", deadline)
         for artefact in artefacts:
+            call.progress(f"{ref}: {artefact}, {artefact.size / 1e6:.1f} MB")
             publish(shell, artefact, MODELS_PATH)
             record = _with(record, [artefact])
             _write_record(session, ref, record)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import cluster_arguments
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.execute import execute
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.execute import PodShell
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
@@ -16,7 +16,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._features.model
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import MODELS_PATH
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
-from ansible_collections.modelfleet.serving.plugins.module_utils._store.publish import Shell, read_digest
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.publish import read_digest
 
 _OURS = {"app.kubernetes.io/managed-by": "modelfleet", "app.kubernetes.io/component": "store"}
 
@@ -55,7 +55,7 @@ def _store(session: Session, claim: Json, pods: list[Json], verify: bool, deadli
     return row
 
 
-def _shell(session: Session, claim: str, pods: list[Json], deadline: Deadline) -> Shell | None:
+def _shell(session: Session, claim: str, pods: list[Json], deadline: Deadline) -> PodShell | None:
     """Find a running pod that has the store mounted, so that reading it needs no pod of its own."""
     for pod in pods:
         volumes = [
@@ -66,20 +66,8 @@ def _shell(session: Session, claim: str, pods: list[Json], deadline: Deadline) -
         for container in pod["spec"]["containers"]:
             mounts = {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts", [])}
             if is_ready(pod) and volumes and mounts.get(volumes[0]) == MODELS_PATH:
-                namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-
-                def shell(
-                    script: str,
-                    *arguments: str,
-                    stdin: Any = (),
-                    container: str = container["name"],
-                    namespace: str = namespace,
-                    name: str = name,
-                ) -> bytes:
-                    command = ["sh", "-c", script, "sh", *arguments]
-                    return execute(session, namespace, name, container, command, deadline=deadline, stdin=stdin)
-
-                return shell
+                where = pod["metadata"]
+                return PodShell(session, where["namespace"], where["name"], container["name"], deadline)
     return None
 
 

@@ -8,6 +8,7 @@ rename publishes them. A copy that was cut off is continued, file by file. A pub
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
@@ -29,7 +30,7 @@ _REMOVE = 'cd "$1" && shift && rm -f -- "$@"'
 class Shell(Protocol):
     """Runs a shell script on the store's file system and gives its output; raises ServingError when it fails."""
 
-    def __call__(self, script: str, *arguments: str, stdin: object = ()) -> bytes: ...
+    def __call__(self, script: str, *arguments: str, stdin: Iterable[bytes] = ()) -> bytes: ...
 
 
 def publish(shell: Shell, artefact: Artefact, root: str) -> None:
