@@ -180,8 +180,8 @@ def write_page(figures: Json) -> None:
     page = PAGE.read_text()
     for name, lines in sections.items():
         page, count = re.subn(
-            rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)",
-            lambda match, lines=lines: match[1] + "\n".join(lines) + match[2],  # type: ignore[misc]
+            rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
+            lambda match, lines=lines: match[1] + "\n".join([*lines, ""]) + match[2],  # type: ignore[misc]
             page,
             flags=re.DOTALL,
         )

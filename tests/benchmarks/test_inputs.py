@@ -29,7 +29,7 @@ def test_the_bundle_is_twelve_valid_objects_of_one_namespace() -> None:
         kubernetes_validate.validate(manifest, "1.36", strict=True)
         metadata = manifest["metadata"]
         assert metadata["name" if manifest["kind"] == "Namespace" else "namespace"] == "bench"
-        name, _, value = inputs.LABEL.partition("=")
+        name, _equals, value = inputs.LABEL.partition("=")
         assert metadata["labels"][name] == value, "else it is neither checked nor cleaned up"
 
 

@@ -58,23 +58,23 @@ class _Handler(socketserver.StreamRequestHandler):
             back.join()
 
     def _connect(self) -> Tunnel:
-        method, destination, _ = self.rfile.readline().decode().split()
+        method, destination, _version = self.rfile.readline().decode().split()
         assert method == "CONNECT"
         headers = {}
         while line := self.rfile.readline().decode().strip():
-            name, _, value = line.partition(": ")
+            name, _colon, value = line.partition(": ")
             headers[name.lower()] = value
         self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
         return Tunnel(destination, headers)
 
     def _socks(self) -> Tunnel:
         """Speak RFC 1928 with a user and a password (RFC 1929) and with a name that is resolved here."""
-        _, count = self.rfile.read(2)
+        _version, count = self.rfile.read(2)
         self.rfile.read(count)
         self.wfile.write(b"\x05\x02")
         user, password = (self.rfile.read(self.rfile.read(skip)[-1]).decode() for skip in (2, 1))
         self.wfile.write(b"\x01\x00")
-        _, _, _, kind = self.rfile.read(4)
+        _version, _command, _reserved, kind = self.rfile.read(4)
         assert kind == 3, "an address instead of a name"
         name = self.rfile.read(self.rfile.read(1)[0]).decode()
         (port,) = struct.unpack("!H", self.rfile.read(2))

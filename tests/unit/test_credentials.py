@@ -526,7 +526,7 @@ def test_threads_renew_together(api: ApiServer, tmp_path: Path) -> None:
     plugin = Plugin(tmp_path, COUNTER + "status = {'token': f'token-{count}'}")
     credentials = Credentials(read_context(kubeconfig(api.url, user=plugin.user()), None))
     refused, answers = credentials.current(), []
-    threads = [threading.Thread(target=lambda: answers.append(credentials.renew(refused))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: answers.append(credentials.renew(refused))) for _unused in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -742,7 +742,7 @@ def behind_proxy(tmp_path: Path, certificates: Certificates) -> Iterator[tuple[A
 def test_a_proxy_is_used(
     behind_proxy: tuple[ApiServer, Proxy, Json], monkeypatch: pytest.MonkeyPatch, door: str
 ) -> None:
-    _, proxy, content = behind_proxy
+    _url, proxy, content = behind_proxy
     params: Json = {"kubeconfig": content}
     url = f"http://me:p%40ss@{proxy.address}"
     if door == "option":
@@ -768,7 +768,7 @@ def test_a_proxy_is_used(
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
 def test_a_socks_proxy_resolves_names(behind_proxy: tuple[ApiServer, Proxy, Json], scheme: str) -> None:
-    _, proxy, content = behind_proxy
+    _url, proxy, content = behind_proxy
     with connect({"kubeconfig": content, "proxy": f"{scheme}://me:p%40ss@{proxy.address}"}) as session:
         assert session.find("v1", "Namespace") == []
         output = execute(session, "serving", "pod", "main", ["cat"], deadline=Deadline.after(10), stdin=[b"through"])
@@ -860,7 +860,7 @@ def test_the_official_client_is_not_imported(tmp_path: Path, certificates: Certi
         ApiServer(tmp_path, certificates.server_context()) as api,
         connected({"kubeconfig": inline_kubeconfig(api.url, certificates)}) as process,
     ):
-        output, _ = process.communicate("\n", timeout=60)
+        output, _errors = process.communicate("\n", timeout=60)
     assert json.loads(output) == []
 
 
@@ -920,6 +920,7 @@ def test_a_missing_package_is_named(api: ApiServer, missing: str, package: str) 
         input=json.dumps(params) + "\n\n",
         capture_output=True,
         text=True,
+        check=False,
     )
     assert "InputError: The " in process.stderr
     assert f"'{package}'" in process.stderr

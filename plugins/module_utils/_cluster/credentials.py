@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kubeconfig import (
@@ -34,7 +34,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kubeco
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
 # A file's path, or what would stand in the file.
-Pem = str | bytes
+Pem: TypeAlias = "str | bytes"
 
 # A plugin may refresh a token over the network; it can't ask anybody, since nobody is there.
 PLUGIN_SECONDS = 60.0

@@ -100,7 +100,7 @@ def read_context(kubeconfig: Any, name: str | None) -> Context:
     contexts, clusters, users = (_merged(sources, section) for section in ("contexts", "clusters", "users"))
     known = f"It has the contexts {', '.join(sorted(contexts))}." if contexts else "It has no contexts."
     if not name:
-        current = (content.get("current-context") for _, content, _ in sources)
+        current = (content.get("current-context") for _name, content, _folder in sources)
         name = next((str(each) for each in current if each), None)
         if not name:
             raise InputError(f"{origin} has no current context.", hint=f"Name one in context. {known}")

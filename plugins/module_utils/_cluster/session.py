@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import random
@@ -49,7 +50,8 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._names import r
 IMPORT_ERROR: ImportError | None = None
 try:
     import urllib3
-    import yaml  # noqa: F401 -- for kubeconfig.py, and explained here
+
+    importlib.import_module("yaml")  # which kubeconfig.py and bundle.py need
 except ImportError as missing:
     IMPORT_ERROR = missing
 

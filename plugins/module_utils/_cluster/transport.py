@@ -92,7 +92,7 @@ def open_pool(server: Server, login: Login, size: int) -> Any:
                 "that runs this task.",
                 hint="Install it there: pip install PySocks",
             ) from error
-        user, _, password = server.proxy_headers.get("proxy_basic_auth", "").partition(":")
+        user, _colon, password = server.proxy_headers.get("proxy_basic_auth", "").partition(":")
         return SOCKSProxyManager(server.proxy, username=user or None, password=password or None, **settings)
     if server.proxy.startswith("https:"):
         settings["proxy_ssl_context"] = ssl.create_default_context()

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session, ignore
@@ -70,7 +70,7 @@ class Kind:
     optional: bool = False
 
 
-News = tuple[int, list[Json] | ServingError]
+News: TypeAlias = "tuple[int, list[Json] | ServingError]"
 
 
 def wait_until(
