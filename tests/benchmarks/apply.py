@@ -33,8 +33,7 @@ HOME = Path(os.environ.get("MODELFLEET_HOME") or Path.home() / ".cache" / "model
 # The empty play has a turn in every round too.
 EMPTY = "empty_play"
 PHASES = ("first", "unchanged", "one_field")
-COMPARISON_FORKS = 5  # more than there are clusters
-SCALE_FORKS = 20
+FORKS = 5  # as Ansible has by default; more than there are clusters
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Tools:
     def play_target(self, name: str, target: Target) -> list[Command]:
         """Give the one run that applies a target on all clusters."""
         variables = {"bundle_namespace": target.namespace, "bundle": str(target.bundle)}
-        return [self.playbook(name, target.fleet, COMPARISON_FORKS, "--extra-vars", json.dumps(variables))]
+        return [self.playbook(name, target.fleet, FORKS, "--extra-vars", json.dumps(variables))]
 
     def kubectl_command(self, fleet: Fleet, context: str, *arguments: str) -> Command:
         """Give one kubectl command for one cluster."""
@@ -196,7 +195,7 @@ def scale(tools: Tools, clusters: Clusters, kubeconfig: Path, hosts: int, rounds
     count = len(clusters.fleet.contexts)
     namespaces = [f"benchmark-{name}" for name in fleet.contexts]
     bundles = [{name: inputs.objects(name) for name in namespaces[cluster::count]} for cluster in range(count)]
-    empty, apply = (tools.playbook(name, fleet, SCALE_FORKS) for name in ("empty", "modelfleet"))
+    empty, apply = (tools.playbook(name, fleet, FORKS) for name in ("empty", "modelfleet"))
     seconds: dict[str, list[float]] = {EMPTY: [], "first": [], "unchanged": []}
     for number in range(rounds):
         for phase, command in ((EMPTY, empty), ("first", apply), ("unchanged", apply)):
@@ -254,7 +253,7 @@ def main() -> int:
         "date": time.strftime("%Y-%m-%d"),
         "cores": os.cpu_count(),
         "rounds": rounds,
-        "forks": {"comparison": COMPARISON_FORKS, "scale": SCALE_FORKS},
+        "forks": FORKS,
         "versions": versions(tools),
     }
     clusters = Clusters(tools, Fleet.make(OUTPUT / "hosts-3", kubeconfig, 3))
