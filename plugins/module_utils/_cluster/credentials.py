@@ -260,7 +260,8 @@ class _Plugin:
             command = str(self.context.user.folder.absolute() / command)
         variables = {str(each["name"]): str(each["value"]) for each in self.exec_.get("env") or []}
         try:
-            process = subprocess.Popen(
+            # Not run_command, which only a module has.
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function
                 [command, *map(str, self.exec_.get("args") or [])],
                 env={**os.environ, **variables, "KUBERNETES_EXEC_INFO": json.dumps(self._info())},
                 stdin=subprocess.DEVNULL,
