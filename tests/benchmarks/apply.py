@@ -261,9 +261,9 @@ def main() -> int:
     try:
         with cleaned(clusters):
             compared = compare(tools, clusters, rounds)
-            # So that about as many hosts are behind each figure; a run over 300 is an average in itself.
+            # About as many hosts behind each figure, but no figure of fewer than three rounds.
             grown = [
-                scale(tools, clusters, kubeconfig, hosts, max(1, min(rounds, 300 // hosts))) for hosts in sizes if hosts
+                scale(tools, clusters, kubeconfig, hosts, min(rounds, max(3, 300 // hosts))) for hosts in sizes if hosts
             ]
     except BenchmarkError as error:
         print(f"The benchmark failed: {error}", file=sys.stderr)
