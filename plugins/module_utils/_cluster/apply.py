@@ -195,15 +195,17 @@ class _Applier:
         before_fields = owned_fields(live, FIELD_MANAGER)
         name, secret = ref.identity, ref.group_kind == "Secret"
         if live is not None and not secret:
-            self.applied[name] = _fingerprint(manifest, project(live, before_fields), before_fields)
+            owned = project(live, before_fields)
+            self.applied[name] = _fingerprint(manifest, owned, before_fields)
             if self.applied[name] == self.recorded.get(name):
-                return change_of(ref, project(live, before_fields), project(live, before_fields))
+                return change_of(ref, owned, owned)
         after = self.patch(manifest)
         after_fields = owned_fields(after, FIELD_MANAGER)
+        owned = project(after, after_fields)
         # Who may read the record may not always read Secrets, and short ones could be guessed from a fingerprint.
-        self.applied[name] = "" if secret else _fingerprint(manifest, project(after, after_fields), after_fields)
+        self.applied[name] = "" if secret else _fingerprint(manifest, owned, after_fields)
         if live is None:
-            return change_of(ref, None, project(after, after_fields))
+            return change_of(ref, None, owned)
         fields = union(before_fields, after_fields) if before_fields else after_fields
         return change_of(ref, project(live, fields), project(after, fields))
 
