@@ -31,7 +31,7 @@ build/uv/bin/uv:
 .venv/.complete: requirements.lock $(filter build/%,$(UV))
 	@echo "The Python environment"
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
-	@$(UV) pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
+	@$(UV) pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements.lock
 	@touch $@
 
 # The checkout under the name that Ansible knows it by.
@@ -92,7 +92,7 @@ build/versions/%/.complete: requirements.lock $(filter build/%,$(UV))
 	@echo "The Python environment with ansible-core $*"
 	@export PATH="$$PATH:$$(printf '%s:' "$$(pyenv root 2>/dev/null)"/versions/$(PYTHON_$*).*/bin)"; \
 		test -x $(@D)/bin/python || $(UV) venv --quiet --python $(PYTHON_$*) $(@D)
-	@$(UV) pip sync --quiet --require-hashes --python $(@D)/bin/python requirements.lock
+	@$(UV) pip sync --quiet --compile-bytecode --require-hashes --python $(@D)/bin/python requirements.lock
 	@$(@D)/bin/python -c 'from ansible.release import __version__ as v; assert v.startswith("$*."), v'
 	@touch $@
 
@@ -132,7 +132,7 @@ molecule: env ## Run the molecule scenarios on the local fleet
 build/bench/python/.complete: tests/benchmarks/requirements.lock .venv/.complete
 	@echo "The benchmark's Python environment"
 	@$(UV) venv --quiet --clear --python $(BIN)/python build/bench/python
-	@$(UV) pip install --quiet --no-deps --only-binary :all: --require-hashes --python build/bench/python --requirement $<
+	@$(UV) pip install --quiet --compile-bytecode --no-deps --only-binary :all: --require-hashes --python build/bench/python --requirement $<
 	@touch $@
 
 .PHONY: bench

@@ -44,7 +44,7 @@ def backoff(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Let neither urllib3 nor us sleep between attempts, but keep what would have been slept."""
     slept: list[float] = []
     module = "ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session.time"
-    monkeypatch.setattr(module, SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr(module, SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
     monkeypatch.setattr("urllib3.util.retry.time", SimpleNamespace(sleep=slept.append, time=time.time))
     return slept
 
@@ -178,6 +178,15 @@ def test_a_slow_cluster_is_unreachable_in_time(api: ApiServer) -> None:
         pytest.raises(UnreachableError, match="timed out"),
     ):
         session.get(Ref("v1", "Namespace", "serving"))
+
+
+@pytest.mark.parametrize(("delay", "worth"), [(0.0, 1), (0.05, 4)])
+def test_more_connections_are_for_distant_servers(api: ApiServer, delay: float, worth: int) -> None:
+    api.fail("GET", "/namespaces/serving", 200, delay=delay, times=9)
+    with connect({"host": api.url}) as session:
+        for _unused in range(3):
+            session.get(Ref("v1", "Namespace", "serving"))
+        assert session.parallel_requests == worth
 
 
 def test_the_token_is_sent(api: ApiServer) -> None:

@@ -25,11 +25,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import Change, change_of, row
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.fields import owned_fields, project, union
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import WAVES, Ref, wave
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import (
-    MALFORMED,
-    PARALLEL_REQUESTS,
-    Session,
-)
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import MALFORMED, Session
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, poll_until, too_late
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import (
     ApiError,
@@ -73,7 +69,7 @@ def apply(
         applier.unserved = {kind for kind in defined if not session.serves(*kind)}
         applier.homeless = {name for name in namespaces if not _exists(session, name)}
 
-    steps = _Steps()
+    steps = _Steps(session)
     with steps.told(refs):
         for number, in_wave in enumerate(_waves(objects, bundle.namespace)):
             done = steps.run(applier.apply, in_wave)
@@ -101,7 +97,7 @@ def delete(session: Session, bundle: Bundle, *, check: bool = False) -> list[Cha
     if live_parent is None:
         return []
     _require_own(session, applyset, live_parent)
-    steps = _Steps()
+    steps = _Steps(session)
     with steps.told(()):
         _prune(session, applyset, read_record(live_parent), frozenset(), steps, check=check)
         _delete_one(session, live_parent, check=check)
@@ -112,6 +108,7 @@ def delete(session: Session, bundle: Bundle, *, check: bool = False) -> list[Cha
 class _Steps:
     """How far a call has got with each object."""
 
+    session: Session
     done: list[Change] = field(default_factory=list)
     failed: list[tuple[Ref, ServingError]] = field(default_factory=list)
 
@@ -127,10 +124,11 @@ class _Steps:
             except ServingError as error:
                 return error
 
-        if len(manifests) < 2:  # needs no thread
+        workers = min(len(manifests), self.session.parallel_requests)
+        if workers < 2:  # needs no thread
             outcomes = list(map(attempt, manifests))
         else:
-            with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+            with ThreadPoolExecutor(workers) as pool:
                 outcomes = list(pool.map(attempt, manifests))
         changes = [outcome for outcome in outcomes if isinstance(outcome, Change)]
         self.done += changes

@@ -61,8 +61,11 @@ Json = dict[str, Any]
 _LONGEST_PAUSE: Any = {}
 if not IMPORT_ERROR and "retry_after_max" in inspect.signature(urllib3.Retry).parameters:
     _LONGEST_PAUSE = {"retry_after_max": 60}
-# Apply runs this many objects of a wave at once: few enough for the server's priority and fairness.
-PARALLEL_REQUESTS = 4
+# Apply sends this many objects of a wave at once: few enough for the server's priority and fairness. A server that is
+# near answers them one after another before it has shaken hands for a second connection, which costs both sides more
+# than a request does.
+_PARALLEL_REQUESTS = 4
+_NEAR_SECONDS = 0.01
 # A wait has a watch for each kind besides.
 _KEPT_CONNECTIONS = 16
 # 429 is answered by priority and fairness, the others by proxies and by a server that starts or stops.
@@ -98,6 +101,7 @@ class Session:
         self._timeout = timeout
         self._warn = warn
         self._warned: set[str] = set()
+        self._round_trip = float("inf")
         self._discovered: dict[str, dict[str, Resource]] = {}
         self._defined: dict[tuple[str, str], Resource] = {}
         self._login = credentials.current()
@@ -110,6 +114,11 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def parallel_requests(self) -> int:
+        """How many requests are worth sending at once, by the quickest answer so far."""
+        return 1 if self._round_trip < _NEAR_SECONDS else _PARALLEL_REQUESTS
 
     def close(self) -> None:
         """Close the connections."""
@@ -200,7 +209,9 @@ class Session:
         """
         data = json.dumps(body).encode() if body is not None else None
         for attempt in range(1, _ATTEMPTS + 1):
+            started = time.monotonic()
             response = self._send(method, path, query=query, data=data, content_type=content_type)
+            self._round_trip = min(self._round_trip, time.monotonic() - started)
             if response.status < 400:
                 break
             error = _api_error(self.name, method, path, response.status, response.data)
