@@ -27,8 +27,8 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.serv
     REST_PORT,
     ServerSpec,
     server,
-    server_selector,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import (
     ServedModel,

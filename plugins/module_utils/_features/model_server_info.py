@@ -11,11 +11,8 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.argume
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready, live_pods
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import (
-    REST_PORT,
-    config_name,
-    server_selector,
-)
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import REST_PORT, config_name
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import configured_models
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.rest import model_status, pod_transport

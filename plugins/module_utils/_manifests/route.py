@@ -9,11 +9,8 @@ from typing import Any, Literal
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import metadata
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.overrides import override
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import (
-    GRPC_PORT,
-    REST_PORT,
-    server_selector,
-)
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import GRPC_PORT, REST_PORT
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import kubernetes_name
 
 Json = dict[str, Any]

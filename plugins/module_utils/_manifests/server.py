@@ -1,43 +1,96 @@
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""TF Serving on Kubernetes: one Deployment with its configuration, Service and disruption budget. Pure."""
+"""TF Serving on Kubernetes: its Deployment and configuration, and what surrounds them. Pure."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import Autoscaling
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import (
     container_security,
     metadata,
-    pod_security,
-    selector,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.overrides import override
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import MODELS_PATH
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import (
+    MODELS_PATH,
+    STORE_LABEL,
+    placement,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import (
+    COMPONENT,
+    Workload,
+    workload,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import (
     ServedModel,
     config_text,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.parameters import (
+    Batching,
+    batching_text,
+    monitoring_text,
 )
 
 Json = dict[str, Any]
 
 GRPC_PORT = 8500
 REST_PORT = 8501
+METRICS_PATH = "/monitoring/prometheus/metrics"
 CONFIG_PATH = "/config"
+_TLS_PATH = "/tls"
+_TLS_CONFIG_PATH = "/tls-config"
 # How often the server looks for a new configuration: a change is served without a restart.
-_CONFIG_POLL_SECONDS = 2
+_CONFIG_POLL_SECONDS = 1
+# A ConfigMap holds 1 MiB, so a golden request of an image model may not fit; then its metadata is asked for alone.
+_LARGEST_GOLDEN_BYTES = 64 * 1024
+
+# Sends the requests that are kept as files and wants 200 for each. Kubernetes' own probes can send neither a POST nor
+# ask for several models; the server's image has bash, and no other HTTP client.
+_PROBE = """\
+for request in "$@"; do
+  test -f "$request" || continue
+  exec 3<>"/dev/tcp/127.0.0.1/$PORT" && cat "$request" >&3 && read -r -u 3 protocol status words || exit 1
+  exec 3>&-
+  test "$status" = 200 || { echo "$request: ${status} ${words}"; exit 1; }
+done
+"""
+# TF Serving wants certificates inside its configuration, where Kubernetes keeps them as files of a Secret.
+_TLS_CONFIG = """\
+set -eu
+field() { printf '%s: "' "$1"; while read -r line; do printf '%s\\\\n' "$line"; done < "$2"; printf '"\\n'; }
+umask 077
+{
+  field server_key tls.key
+  field server_cert tls.crt
+  if test -n "$VERIFY_CLIENTS"; then field custom_ca ca.crt; echo 'client_verify: true'; fi
+} > "$OUTPUT/ssl.config"
+"""
+
+
+@dataclass(frozen=True)
+class GrpcTls:
+    """TLS of the gRPC port.
+
+    :param secret: a Secret with ``tls.crt`` and ``tls.key``, and for ``verify_clients`` also ``ca.crt``.
+    :param verify_clients: whether clients must show a certificate of that authority (mTLS).
+    """
+
+    secret: str
+    verify_clients: bool = False
 
 
 @dataclass(frozen=True)
 class ServerSpec:
     """What a model server should be.
 
-    :param store: the claim that holds the models.
-    :param drain_seconds: how long a pod that is told to leave keeps answering: longer than a balancer needs to notice
-        and the longest request takes.
+    :param store: the claim that holds the models, and how it can be mounted.
+    :param golden: a right request by model, which must be answered before a pod takes traffic.
     :param start_seconds: how long the first load of all models may take.
-    :param arguments: further flags of the server, such as ``--enable_batching=true``.
+    :param arguments: further flags of the server, such as ``--tensorflow_session_parallelism=4``.
     """
 
     name: str
@@ -45,8 +98,13 @@ class ServerSpec:
     image: str
     models: tuple[ServedModel, ...]
     store: str
+    access_modes: tuple[str, ...] = ("ReadWriteMany",)
+    golden: dict[str, Any] = field(default_factory=dict)
     replicas: int = 2
+    autoscaling: Autoscaling | None = None
     resources: dict[str, dict[str, str]] = field(default_factory=dict)
+    batching: Batching | None = None
+    grpc_tls: GrpcTls | None = None
     arguments: tuple[str, ...] = ()
     drain_seconds: int = 15
     start_seconds: int = 600
@@ -56,10 +114,56 @@ class ServerSpec:
 
 def server(spec: ServerSpec) -> tuple[Json, ...]:
     """Give the objects of a model server."""
-    objects = [_config(spec), _service_account(spec), _deployment(spec), _service(spec)]
-    if spec.replicas > 1:
-        objects.append(_disruption_budget(spec))
-    return override(objects, spec.overrides)
+    volumes: list[Json] = [
+        {"name": "config", "configMap": {"name": config_name(spec.name)}},
+        {"name": "store", "persistentVolumeClaim": {"claimName": spec.store, "readOnly": True}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    if spec.grpc_tls:
+        volumes += [
+            {"name": "tls", "secret": {"secretName": spec.grpc_tls.secret}},
+            {"name": "tls-config", "emptyDir": {"medium": "Memory"}},
+        ]
+    # h2c tells gateways to speak HTTP/2 without TLS to the pods, as gRPC does.
+    grpc_protocol = "https" if spec.grpc_tls else "kubernetes.io/h2c"
+    objects = workload(
+        Workload(
+            name=spec.name,
+            namespace=spec.namespace,
+            container=_container(spec),
+            service_ports=(
+                {"name": "grpc", "port": GRPC_PORT, "targetPort": "grpc", "appProtocol": grpc_protocol},
+                {"name": "rest", "port": REST_PORT, "targetPort": "rest", "appProtocol": "http"},
+            ),
+            replicas=spec.replicas,
+            drain_seconds=spec.drain_seconds,
+            start_seconds=spec.start_seconds,
+            autoscaling=spec.autoscaling,
+            init_containers=(_tls_config_container(spec, spec.grpc_tls),) if spec.grpc_tls else (),
+            volumes=tuple(volumes),
+            affinity=placement(spec.store, spec.access_modes),
+            pod_labels={STORE_LABEL: spec.store},
+        )
+    )
+    return override([config(spec, spec.models), *objects], spec.overrides)
+
+
+def config(spec: ServerSpec, models: Iterable[ServedModel], probed: Iterable[ServedModel] | None = None) -> Json:
+    """Give the ConfigMap that tells a server what to serve.
+
+    :param probed: the models that its probes ask for, where these are others: what still loads makes no pod unready.
+    """
+    models = tuple(models)
+    data = {"models.config": config_text(models, MODELS_PATH), "monitoring.config": monitoring_text(METRICS_PATH)}
+    if spec.batching:
+        data["batching.config"] = batching_text(spec.batching)
+    for model in models if probed is None else probed:
+        data[f"metadata.{model.name}.http"] = _request("GET", f"/v1/models/{model.name}/metadata")
+        body = json.dumps(spec.golden[model.name]) if model.name in spec.golden else ""
+        if 0 < len(body) <= _LARGEST_GOLDEN_BYTES:
+            data[f"golden.{model.name}.http"] = _request("POST", f"/v1/models/{model.name}:predict", body)
+    own = metadata(config_name(spec.name), spec.namespace, COMPONENT, spec.name)
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": own, "data": data}
 
 
 def config_name(server_name: str) -> str:
@@ -67,121 +171,67 @@ def config_name(server_name: str) -> str:
     return f"{server_name}-models"
 
 
-def server_selector(server_name: str) -> dict[str, str]:
-    """Give the labels by which the pods of a server are found."""
-    return selector("server", server_name)
+def _request(method: str, path: str, body: str = "") -> str:
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
+    if body:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(body.encode())}"]
+    return "\r\n".join([*lines, "", body])
 
 
-def _metadata(spec: ServerSpec, name: str | None = None) -> Json:
-    return metadata(name or spec.name, spec.namespace, "server", spec.name)
-
-
-def _config(spec: ServerSpec) -> Json:
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": _metadata(spec, config_name(spec.name)),
-        "data": {"models.config": config_text(spec.models, MODELS_PATH)},
-    }
-
-
-def _service_account(spec: ServerSpec) -> Json:
-    return {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": _metadata(spec),
-        "automountServiceAccountToken": False,
-    }
-
-
-def _service(spec: ServerSpec) -> Json:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": _metadata(spec),
-        "spec": {
-            "selector": server_selector(spec.name),
-            "ports": [
-                # h2c tells gateways to speak HTTP/2 without TLS to the pods, as gRPC does.
-                {"name": "grpc", "port": GRPC_PORT, "targetPort": "grpc", "appProtocol": "kubernetes.io/h2c"},
-                {"name": "rest", "port": REST_PORT, "targetPort": "rest", "appProtocol": "http"},
-            ],
-        },
-    }
-
-
-def _disruption_budget(spec: ServerSpec) -> Json:
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": _metadata(spec),
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": server_selector(spec.name)}},
-    }
-
-
-def _deployment(spec: ServerSpec) -> Json:
-    pods = server_selector(spec.name)
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": _metadata(spec),
-        "spec": {
-            "replicas": spec.replicas,
-            "selector": {"matchLabels": pods},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "progressDeadlineSeconds": spec.start_seconds + 60,
-            "template": {
-                "metadata": {"labels": _metadata(spec)["labels"]},
-                "spec": {
-                    "serviceAccountName": spec.name,
-                    "automountServiceAccountToken": False,
-                    "enableServiceLinks": False,
-                    # The server has no handler for SIGTERM, so the grace ends just after the drain, not long after it.
-                    "terminationGracePeriodSeconds": spec.drain_seconds + 5,
-                    "securityContext": pod_security(),
-                    "topologySpreadConstraints": [
-                        {
-                            "maxSkew": 1,
-                            "topologyKey": "kubernetes.io/hostname",
-                            "whenUnsatisfiable": "ScheduleAnyway",
-                            "labelSelector": {"matchLabels": pods},
-                        }
-                    ],
-                    "containers": [_container(spec)],
-                    "volumes": [
-                        {"name": "config", "configMap": {"name": config_name(spec.name)}},
-                        {"name": "store", "persistentVolumeClaim": {"claimName": spec.store, "readOnly": True}},
-                        {"name": "tmp", "emptyDir": {}},
-                    ],
-                },
-            },
-        },
-    }
+def _probe(pattern: str) -> Json:
+    script = f'PORT={REST_PORT}; set -- {CONFIG_PATH}/{pattern}\n{_PROBE}'
+    return {"exec": {"command": ["/bin/bash", "-c", script]}}
 
 
 def _container(spec: ServerSpec) -> Json:
-    # The status of a model answers 200 while it still loads; its metadata needs a version that is loaded.
-    loaded = {"httpGet": {"path": f"/v1/models/{spec.models[0].name}/metadata", "port": "rest"}}
+    arguments = [
+        f"--port={GRPC_PORT}",
+        f"--rest_api_port={REST_PORT}",
+        f"--rest_api_timeout_in_ms={spec.rest_timeout_seconds * 1000}",
+        f"--model_config_file={CONFIG_PATH}/models.config",
+        f"--model_config_file_poll_wait_seconds={_CONFIG_POLL_SECONDS}",
+        # Without it, a label in the first configuration stops the server: no version is loaded yet then.
+        "--allow_version_labels_for_unavailable_models=true",
+        # A file that is broken stays so; what matters is to say it soon.
+        "--max_num_load_retries=1",
+        "--load_retry_interval_micros=1000000",
+        f"--monitoring_config_file={CONFIG_PATH}/monitoring.config",
+        "--enable_grpc_healthcheck_service=true",
+        "--enable_profiler=false",
+    ]
+    mounts = [
+        {"name": "config", "mountPath": CONFIG_PATH, "readOnly": True},
+        {"name": "store", "mountPath": MODELS_PATH, "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},
+    ]
+    if spec.batching:
+        arguments += ["--enable_batching=true", f"--batching_parameters_file={CONFIG_PATH}/batching.config"]
+    if spec.grpc_tls:
+        arguments.append(f"--ssl_config_file={_TLS_CONFIG_PATH}/ssl.config")
+        mounts.append({"name": "tls-config", "mountPath": _TLS_CONFIG_PATH, "readOnly": True})
     container = {
         "name": "server",
         "image": spec.image,
         # Not the image's shell script: it would be PID 1 in the server's place.
         "command": ["/usr/bin/tensorflow_model_server"],
-        "args": [
-            f"--port={GRPC_PORT}",
-            f"--rest_api_port={REST_PORT}",
-            f"--rest_api_timeout_in_ms={spec.rest_timeout_seconds * 1000}",
-            f"--model_config_file={CONFIG_PATH}/models.config",
-            f"--model_config_file_poll_wait_seconds={_CONFIG_POLL_SECONDS}",
-            # Without it, a label in the first configuration stops the server: no version is loaded yet then.
-            "--allow_version_labels_for_unavailable_models=true",
-            "--enable_grpc_healthcheck_service=true",
-            "--enable_profiler=false",
-            *spec.arguments,
-        ],
+        "args": [*arguments, *spec.arguments],
         "ports": [{"name": "grpc", "containerPort": GRPC_PORT}, {"name": "rest", "containerPort": REST_PORT}],
-        "startupProbe": {**loaded, "periodSeconds": 1, "failureThreshold": spec.start_seconds, "timeoutSeconds": 5},
-        "readinessProbe": {**loaded, "periodSeconds": 5, "failureThreshold": 2, "timeoutSeconds": 5},
+        # A model that was copied in part may load and then answer every request with an error: a pod takes traffic only
+        # when each model has answered its golden request.
+        "startupProbe": {
+            **_probe("*.http"),
+            "periodSeconds": 1,
+            "failureThreshold": spec.start_seconds,
+            "timeoutSeconds": 30,
+        },
+        # Not by predictions, which wait for those of clients: under a heavy load, one pod after another would leave.
+        # Nor by the status of a model, which answers 200 while it still loads; its metadata needs a loaded version.
+        "readinessProbe": {
+            **_probe("metadata.*.http"),
+            "periodSeconds": 5,
+            "failureThreshold": 2,
+            "timeoutSeconds": 5,
+        },
         # Only that it accepts connections: a server busy with loading or predicting must not be restarted.
         "livenessProbe": {
             "tcpSocket": {"port": "rest"},
@@ -189,12 +239,28 @@ def _container(spec: ServerSpec) -> Json:
             "failureThreshold": 6,
             "timeoutSeconds": 10,
         },
-        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(spec.drain_seconds)]}}},
+        "securityContext": container_security(),
+        "volumeMounts": mounts,
+    }
+    if spec.resources:
+        container["resources"] = spec.resources
+    return container
+
+
+def _tls_config_container(spec: ServerSpec, tls: GrpcTls) -> Json:
+    container: Json = {
+        "name": "tls-config",
+        "image": spec.image,
+        "command": ["/bin/bash", "-c", _TLS_CONFIG],
+        "workingDir": _TLS_PATH,
+        "env": [
+            {"name": "OUTPUT", "value": _TLS_CONFIG_PATH},
+            {"name": "VERIFY_CLIENTS", "value": "true" if tls.verify_clients else ""},
+        ],
         "securityContext": container_security(),
         "volumeMounts": [
-            {"name": "config", "mountPath": CONFIG_PATH, "readOnly": True},
-            {"name": "store", "mountPath": MODELS_PATH, "readOnly": True},
-            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "tls", "mountPath": _TLS_PATH, "readOnly": True},
+            {"name": "tls-config", "mountPath": _TLS_CONFIG_PATH},
         ],
     }
     if spec.resources:

@@ -1,0 +1,115 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pods that answer predictions, and what surrounds them, whatever runs in them: a model server's or an image's. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import Autoscaling, autoscaler
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import (
+    metadata,
+    pod_security,
+    selector,
+)
+
+Json = dict[str, Any]
+
+COMPONENT = "server"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A server's pods.
+
+    :param container: the container, with its probes; this adds what makes it leave without losing a request.
+    :param service_ports: the ports of its Service.
+    :param replicas: the number of pods; with ``autoscaling`` the autoscaler alone decides.
+    :param drain_seconds: how long a pod that is told to leave keeps answering: longer than a balancer needs to notice
+        and the longest request takes.
+    :param start_seconds: how long a pod may take to start.
+    :param affinity: what ties the pods to nodes; without it they are spread over nodes and zones.
+    :param pod_labels: labels of the pods alone, beside those of all objects.
+    """
+
+    name: str
+    namespace: str
+    container: Json
+    service_ports: tuple[Json, ...]
+    replicas: int
+    drain_seconds: int
+    start_seconds: int
+    autoscaling: Autoscaling | None = None
+    init_containers: tuple[Json, ...] = ()
+    volumes: tuple[Json, ...] = ()
+    affinity: Json = field(default_factory=dict)
+    pod_labels: dict[str, str] = field(default_factory=dict)
+
+
+def workload(spec: Workload) -> list[Json]:
+    """Give the objects: Deployment, Service, service account, and as needed disruption budget and autoscaler."""
+    own = metadata(spec.name, spec.namespace, COMPONENT, spec.name)
+    pods = server_selector(spec.name)
+    objects: list[Json] = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": own, "automountServiceAccountToken": False},
+        _deployment(spec, own, pods),
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": own,
+            "spec": {"selector": pods, "ports": list(spec.service_ports)},
+        },
+    ]
+    if (spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas) > 1:
+        body = {"maxUnavailable": 1, "selector": {"matchLabels": pods}}
+        objects.append({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": own, "spec": body})
+    if spec.autoscaling:
+        objects.append(autoscaler(spec.autoscaling, spec.name, own))
+    return objects
+
+
+def server_selector(server_name: str) -> dict[str, str]:
+    """Give the labels by which the pods of a server are found."""
+    return selector(COMPONENT, server_name)
+
+
+def _deployment(spec: Workload, own: Json, pods: dict[str, str]) -> Json:
+    container = {
+        **spec.container,
+        # Traffic still comes until every balancer has noticed that the pod leaves.
+        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(spec.drain_seconds)]}}},
+    }
+    pod: Json = {
+        "serviceAccountName": spec.name,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        # A server may have no handler for SIGTERM, so the grace ends just after the drain, not long after it.
+        "terminationGracePeriodSeconds": spec.drain_seconds + 5,
+        "securityContext": pod_security(),
+        "containers": [container],
+        "volumes": list(spec.volumes),
+    }
+    if spec.init_containers:
+        pod["initContainers"] = list(spec.init_containers)
+    if spec.affinity:
+        pod["affinity"] = spec.affinity
+    else:
+        pod["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": key,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": pods},
+            }
+            for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+        ]
+    body: Json = {
+        "selector": {"matchLabels": pods},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "progressDeadlineSeconds": spec.start_seconds + 60,
+        "template": {"metadata": {"labels": {**own["labels"], **spec.pod_labels}}, "spec": pod},
+    }
+    if not spec.autoscaling:
+        body["replicas"] = spec.replicas
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": own, "spec": body}
