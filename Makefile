@@ -139,6 +139,7 @@ build/bench/python/.complete: tests/benchmarks/requirements.lock .venv/.complete
 bench: fleet build/bench/python/.complete ## Measure applying a bundle against kubernetes.core, kubectl and Helm
 	@$(STAGES) $(PLAYBOOK) -i localhost, tests/benchmarks/setup.yml
 	@build/bench/python/bin/python tests/benchmarks/apply.py
+	@build/bench/python/bin/python tests/benchmarks/rollout.py
 
 # What only tests use, where it can be installed; elsewhere the tests that need it are skipped, and say so.
 # A command, and after a colon its package where that is called otherwise.

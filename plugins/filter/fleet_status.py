@@ -101,6 +101,7 @@ def fleet_status(
     problems: list[str] = []
     traffic = _traffic(endpoint or {}, problems)
     table = [_cluster(cluster, models, traffic, problems) for cluster in clusters]
+    problems += _differences(table)
     rows = [row for entry in table for row in entry["rows"]]
     return {
         "ok": not problems,
@@ -212,14 +213,15 @@ def _row(
     problems: list[str] = []
     pods = server["pods"] if server else []
     digests = _digests(model, stores)
-    states: dict[int, list[str]] = {int(version): [] for version in (wanted or {}).get("versions", [])}
+    to_serve = _to_serve(wanted or {})
+    states: dict[int, list[str]] = {version: [] for version in to_serve}
     for pod in pods:
         for version, state in pod["models"].get(model, {}).items():
             states.setdefault(int(version), []).append(state)
     versions = []
     for version, found in sorted(states.items()):
         available = found.count("AVAILABLE")
-        expected = bool(wanted) and version in (wanted or {}).get("versions", [])
+        expected = version in to_serve
         # An old version that is being unloaded is listed by the server for a while.
         if expected or available:
             versions.append(
@@ -232,7 +234,11 @@ def _row(
             )
         if server and expected and available < len(pods):
             problems.append(f"version {version} is available in {available} of {len(pods)} pods.")
-    answers = [answer for answer in probe.get("results", []) if answer["model"] == model]
+    for label, version in (server or {}).get("labels", {}).get(model, {}).items():
+        elsewhere = [pod["name"] for pod in pods if pod.get("labels", {}).get(model, {}).get(label) != version]
+        if elsewhere:
+            problems.append(f"the label {label} does not lead to version {version} in pod {elsewhere[0]}.")
+    answers = [answer for answer in _answers(probe) if answer["model"] == model]
     wrong = [answer for answer in answers if not answer["right"]]
     if server is None:
         problems.append("it is not deployed.")
@@ -262,6 +268,50 @@ def _row(
         "slowest": max((answer["seconds"] for answer in answers), default=0.0),
         "problems": problems,
     }
+
+
+def _to_serve(wanted: Mapping[str, Any]) -> list[int]:
+    """Give the versions that an entry of the catalogue wants served."""
+    versions = sorted(int(version) for version in wanted.get("versions", []))
+    return versions[-wanted.get("num_versions", 1) :] if wanted.get("version_policy") == "latest" else versions
+
+
+def _answers(probe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Give the answers of a probe, or of several: a loop over the servers has a result for each."""
+    return [
+        answer
+        for result in probe.get("results", [])
+        for answer in (_answers(result) if "model" not in result else [result])
+    ]
+
+
+def _differences(table: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say where clusters serve different versions of a model, or other files under the same version."""
+    served: dict[str, dict[tuple[int, ...], list[str]]] = {}
+    digests: dict[tuple[str, int], dict[str, list[str]]] = {}
+    for cluster in table:
+        for row in cluster["rows"]:
+            if not row["deployed"]:
+                continue
+            versions = tuple(version["version"] for version in row["versions"] if version["pods"])
+            served.setdefault(row["model"], {}).setdefault(versions, []).append(cluster["name"])
+            for version in row["versions"]:
+                if version["digest"]:
+                    same = digests.setdefault((row["model"], version["version"]), {})
+                    same.setdefault(version["digest"], []).append(cluster["name"])
+    found = []
+    for model, by_versions in served.items():
+        if len(by_versions) > 1:
+            parts = [
+                f"{', '.join(map(str, versions)) or 'none'} in {', '.join(names)}"
+                for versions, names in by_versions.items()
+            ]
+            found.append(f"{model}: the clusters serve different versions: {'; '.join(parts)}.")
+    for (model, version), by_digest in digests.items():
+        if len(by_digest) > 1:
+            parts = [f"{digest} in {', '.join(names)}" for digest, names in by_digest.items()]
+            found.append(f"{model}: version {version} has different files: {'; '.join(parts)}.")
+    return found
 
 
 def _digests(model: str, stores: Mapping[str, Any]) -> dict[str, str]:

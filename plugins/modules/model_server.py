@@ -10,10 +10,17 @@ DOCUMENTATION = r"""
 module: model_server
 short_description: Manage a TensorFlow Serving deployment
 description:
-  - Makes everything that a model server consists of in one call - Deployment, Service, model configuration, service account and
-    disruption budget.
-  - Waits until every pod says of itself that it serves every version, and fails as soon as that can't happen any more.
-  - A change of O(models) alone is loaded by the running pods, without a restart.
+  - Makes everything that a model server consists of in one call - Deployment, Service, model configuration, service account,
+    disruption budget and autoscaler.
+  - Waits until every pod says of itself that it serves every version by every label, and fails as soon as that can't happen any
+    more.
+  - A change of O(models) alone is loaded by the running pods, without a restart, in three steps. What is new is loaded beside the
+    old, then the labels move, then the old is unloaded; each step is proved on every pod before the next.
+  - A version that can't be loaded leaves everything as it was, and the error quotes the server.
+  - The store's access mode decides where the pods run. The pods of a V(ReadWriteOnce) volume share a node; those of a
+    V(ReadWriteMany) or V(ReadOnlyMany) volume are spread over nodes and zones. V(ReadWriteOncePod) is refused, since a rollout
+    needs two pods.
+  - The image must have C(/bin/bash), as the official one has, by which the probes ask for predictions.
 version_added: 0.1.0
 author:
   - The modelfleet maintainers (@modelfleet)
@@ -50,26 +57,131 @@ options:
         type: str
         required: true
       versions:
-        description: The versions to serve at the same time. All of them must fit into memory.
+        description:
+          - The versions to serve at the same time. All of them must fit into memory.
+          - Required with O(models[].version_policy=specific); by another policy these are only what O(models[].labels) may name.
         type: list
         elements: int
-        required: true
+      version_policy:
+        description:
+          - Which versions of the store to serve - those of O(models[].versions), the newest ones, or V(all).
+          - By V(latest) and V(all) whatever is put into the store is served at once, before anybody has asked it anything.
+        type: str
+        choices: [specific, latest, all]
+        default: specific
+      num_versions:
+        description: How many of the newest versions to serve with O(models[].version_policy=latest).
+        type: int
+        default: 1
       labels:
         description: Names for versions, such as C(stable) to V(1).
         type: dict
+      golden:
+        description:
+          - Requests with their right answers. A pod takes no traffic before it has answered the first of them with success.
+          - One of more than 64 KiB is left to M(modelfleet.serving.model_probe), which also compares the answers.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: What to call it in messages.
+            type: str
+            default: golden
+          request:
+            description: The body of the request.
+            type: dict
+            required: true
+          response:
+            description: The right answer.
+            type: dict
+            required: true
+          tolerance:
+            description: How far a number may be off, relative to the right one, or absolute near zero.
+            type: float
+            default: 1.0e-05
   store:
     description: The claim that holds the models, mounted read-only. Required with O(state=present).
     type: str
   replicas:
-    description: Number of pods.
+    description: Number of pods. With O(autoscaling) the autoscaler decides, and a run never resets what it has set.
     type: int
     default: 2
+  autoscaling:
+    description:
+      - Let a HorizontalPodAutoscaler set the number of pods.
+      - Taking it away again gives the number of O(replicas).
+    type: dict
+    suboptions:
+      min_replicas:
+        description: At least that many.
+        type: int
+        default: 2
+      max_replicas:
+        description: At most that many.
+        type: int
+        required: true
+      cpu:
+        description: Percent of the CPU requests that the pods should use on average.
+        type: int
+      memory:
+        description: Percent of the memory requests that the pods should use on average.
+        type: int
+      metrics:
+        description:
+          - Further metrics, such as latency, queue length or GPU use, as C(spec.metrics) of a HorizontalPodAutoscaler has them.
+          - The cluster needs an adapter that serves them by the metrics API.
+        type: list
+        elements: dict
+        default: []
+      behavior:
+        description: How fast to scale, as C(spec.behavior) of a HorizontalPodAutoscaler has it.
+        type: dict
+        default: {}
   resources:
     description: Resource requests and limits of the server's container.
     type: dict
     default: {}
+  batching:
+    description: Merge requests that come at the same time into one run of the model.
+    type: dict
+    suboptions:
+      max_batch_size:
+        description: Rows of one run at most.
+        type: int
+        default: 32
+      batch_timeout_micros:
+        description: Microseconds that a request may wait for others.
+        type: int
+        default: 1000
+      num_batch_threads:
+        description: Runs at the same time; the number of CPUs without it.
+        type: int
+      max_enqueued_batches:
+        description: When more than that many wait, requests are refused.
+        type: int
+        default: 100
+      allowed_batch_sizes:
+        description: Batches are padded up to one of these sizes; the last one is O(batching.max_batch_size).
+        type: list
+        elements: int
+        default: []
+  grpc_tls:
+    description:
+      - Serve gRPC by TLS. REST stays plain, since TensorFlow Serving has no TLS for it.
+      - The server reads the certificate when a pod starts; restart the Deployment when it was renewed.
+    type: dict
+    suboptions:
+      secret:
+        description: Name of a Secret with C(tls.crt) and C(tls.key), and for O(grpc_tls.verify_clients) also C(ca.crt).
+        type: str
+        required: true
+      verify_clients:
+        description: Whether clients must show a certificate of that authority.
+        type: bool
+        default: false
   arguments:
-    description: Further flags of the server, such as C(--enable_batching=true).
+    description: Further flags of the server, such as C(--tensorflow_session_parallelism=4).
     type: list
     elements: str
     default: []
@@ -83,6 +195,10 @@ options:
     description: How long the first load of all models may take.
     type: int
     default: 600
+  rest_timeout_seconds:
+    description: Seconds after which the server gives up a request by REST.
+    type: int
+    default: 30
   overrides:
     description:
       - Changes to the manifests, by kind, merged last by the rules of Kubernetes' strategic merge patch.
@@ -90,7 +206,9 @@ options:
     type: dict
     default: {}
   wait:
-    description: Whether to wait until every pod serves every version.
+    description:
+      - Whether to wait until every pod serves every version.
+      - Without it a changed configuration is given to the pods as a whole, and not in steps.
     type: bool
     default: true
   wait_timeout:
@@ -113,7 +231,41 @@ EXAMPLES = r"""
           stable: 1
           canary: 2
 
-- name: The same, on nodes for serving only
+- name: Scale by the load, and batch what comes at the same time
+  modelfleet.serving.model_server:
+    context: gke-europe-west1
+    name: serving
+    namespace: serving
+    store: models
+    models:
+      - name: half_plus_two
+        versions: [2]
+        golden:
+          - request: {instances: [1.0, 2.0, 5.0]}
+            response: {predictions: [2.5, 3.0, 4.5]}
+    resources:
+      requests: {cpu: "2", memory: 4Gi}
+      limits: {memory: 4Gi}
+    batching:
+      max_batch_size: 64
+    autoscaling:
+      max_replicas: 20
+      cpu: 70
+
+- name: Serve gRPC by TLS, to clients with a certificate only
+  modelfleet.serving.model_server:
+    context: gke-europe-west1
+    name: serving
+    namespace: serving
+    store: models
+    models:
+      - name: half_plus_two
+        versions: [2]
+    grpc_tls:
+      secret: serving-tls
+      verify_clients: true
+
+- name: Two versions, on nodes for serving only
   modelfleet.serving.model_server:
     context: gke-europe-west1
     name: serving

@@ -62,11 +62,30 @@ servers:
       description: Names of the models it is configured to serve.
       type: list
       elements: str
+    labels:
+      description: Which version each label of a model should lead to.
+      type: dict
+      sample: {"half_plus_two": {"stable": 1}}
+    digests:
+      description: Digest of each version of its models, as the store's record has it.
+      type: dict
+      sample: {"half_plus_two": {"1": "sha256:6d9f4a…"}}
+    autoscaling:
+      description: Between how many pods its autoscaler keeps it, and how many that wants now; null without one.
+      type: dict
+      sample: {"min_replicas": 2, "max_replicas": 20, "desired_replicas": 3}
     pods:
-      description: Its pods, with whether each is ready, the state of each version of each model, and why it could not be asked.
+      description:
+        - Its pods, with whether each is ready, the state of each version of each model, the version that each label leads to, and
+          why it could not be asked.
       type: list
       elements: dict
-      sample: [{"name": "serving-6d5-x2k", "ready": true, "models": {"half_plus_two": {"1": "AVAILABLE"}}, "error": ""}]
+      sample:
+        - name: serving-6d5-x2k
+          ready: true
+          models: {"half_plus_two": {"1": "AVAILABLE"}}
+          labels: {"half_plus_two": {"stable": 1}}
+          error: ""
 """
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import run_as_module

@@ -16,8 +16,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 LOGS = CHECKOUT / "build" / "scenarios"
 
-# default makes the fleet. failover and site leave it serving, teardown empties it.
-SCENARIOS = ["default", "check", "site", "failover", "teardown"]
+# default makes the fleet. failover, release and site leave it serving, teardown empties it.
+SCENARIOS = ["default", "check", "site", "failover", "release", "teardown"]
 
 
 def test_every_scenario_is_listed() -> None:

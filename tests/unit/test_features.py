@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.artefact import read_artefact
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import read_config
 
 Json = dict[str, Any]
 Run = Callable[..., Json]
@@ -212,6 +214,7 @@ class TestServer:
     def _controllers(self, api: ApiServer) -> None:
         """Roll a Deployment out as soon as it is stored, with pods that serve what their ConfigMap says."""
         self.states = {"1": "AVAILABLE"}
+        self.leads_to = 1
         self.asked: list[str] = []
 
         def controllers(manifest: Json) -> None:
@@ -224,6 +227,9 @@ class TestServer:
             self.asked.append(pod)
             if path.endswith(":predict"):
                 return 200, {"predictions": [x / 2 + 2 for x in json.loads(body)["instances"]]}
+            if path.endswith("/metadata"):
+                label = path.split("/")[-2]
+                return (200, {"model_spec": {"version": str(self.leads_to)}}) if label == "stable" else (404, {})
             rows = [
                 {"version": v, "state": s, "status": {"error_message": "bad" if s == "END" else ""}}
                 for v, s in self.states.items()
@@ -266,6 +272,8 @@ class TestServer:
     @pytest.fixture
     def run(self, api: ApiServer) -> Run:
         api.put("namespaces", SPACE)
+        claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"accessModes": ["ReadWriteMany"]}}
+        api.put("persistentvolumeclaims", {**claim, "metadata": {"name": "models", "namespace": "serving"}})
 
         def run(module: str, *, check: bool = False, **arguments: Any) -> Json:
             return run_module(module, {"host": api.url, "namespace": "serving", **arguments}, check=check)
@@ -289,13 +297,83 @@ class TestServer:
         for pod in api.find("pods"):
             assert "modelfleet.serving/models-config" in pod["metadata"]["annotations"]
 
-    def test_a_version_that_can_not_be_loaded_ends_the_wait(self, serve: Run) -> None:
+    def written(self, api: ApiServer) -> list[list[tuple[Any, ...]]]:
+        """Give the configurations that were written, as versions and labels of each model."""
+        bodies = [
+            json.loads(request.body)
+            for request in api.requests
+            if request.method == "PATCH"
+            and request.path.endswith("/configmaps/server-models")
+            and "dryRun" not in request.query
+        ]
+        texts = [body["data"]["models.config"] for body in bodies]
+        return [[(model.versions, model.labels) for model in read_config(text)] for text in texts]
+
+    def test_a_version_takes_over_in_three_steps(self, api: ApiServer, run: Run, serve: Run) -> None:
+        def labelled(version: int, **more: Any) -> Json:
+            models = [{"name": "half_plus_two", "versions": [version], "labels": {"stable": version}}]
+            return run("model_server", name="server", store="models", models=models, wait_timeout=10, **more)
+
+        labelled(1)
+        api.requests.clear()
+        self.states = {"1": "AVAILABLE", "2": "LOADING"}
+
+        def follow() -> None:
+            """Do as a server does that reads what is written."""
+            while len(self.written(api)) < 1:
+                time.sleep(0.01)
+            assert self.leads_to == 1
+            self.states["2"] = "AVAILABLE"
+            while len(self.written(api)) < 2:
+                time.sleep(0.01)
+            self.leads_to = 2
+            while len(self.written(api)) < 3:
+                time.sleep(0.01)
+            del self.states["1"]
+
+        follower = threading.Thread(target=follow)
+        follower.start()
+        result = labelled(2)
+        follower.join(5)
+        assert self.written(api) == [
+            [((1, 2), {"stable": 1})],
+            [((1, 2), {"stable": 2})],
+            [((2,), {"stable": 2})],
+        ]
+        assert [row["kind"] for row in result["objects"] if row["action"] == "updated"] == ["ConfigMap"]
+        assert labelled(2)["changed"] is False
+
+    @pytest.mark.parametrize("wanted", [[2], [1, 2]])
+    def test_a_version_that_can_not_be_loaded_is_taken_out_again(
+        self, api: ApiServer, run: Run, serve: Run, wanted: list[int]
+    ) -> None:
         serve(1)
+        api.requests.clear()
         self.states = {"1": "AVAILABLE", "2": "END"}
-        failed = serve(1, 2)
+        failed = run(
+            "model_server",
+            name="server",
+            store="models",
+            models=[{"name": "half_plus_two", "versions": wanted}],
+            wait_timeout=10,
+        )
         assert (
             "model half_plus_two version 2 can't be loaded: bad. The versions that were served before" in failed["msg"]
         )
+        assert "The configuration of before is in force again" in failed["msg"]
+        assert self.written(api) == [[((1, 2), {})], [((1,), {})]]
+        assert serve(1)["changed"] is False
+
+    def test_a_store_that_is_missing_or_for_one_pod_is_refused(self, api: ApiServer, run: Run) -> None:
+        models = [{"name": "half_plus_two", "versions": [1]}]
+        missing = run("model_server", name="server", store="other", models=models)
+        assert "there is no PersistentVolumeClaim serving/other to serve from" in missing["msg"]
+        assert run("model_server", name="server", store="other", models=models, check=True)["changed"] is True
+        claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"accessModes": ["ReadWriteOncePod"]}}
+        api.put("persistentvolumeclaims", {**claim, "metadata": {"name": "single", "namespace": "serving"}})
+        single = run("model_server", name="server", store="single", models=models)
+        assert "can be mounted by one pod only (ReadWriteOncePod)" in single["msg"]
+        assert api.find("deployments") == []
 
     def test_info_and_probe_ask_the_pods(self, run: Run, serve: Run) -> None:
         serve(1)

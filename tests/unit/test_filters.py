@@ -148,3 +148,41 @@ def test_standby_members_carry_the_traffic_when_no_active_one_can() -> None:
         [cluster("a"), cluster("b")], MODELS, endpoint(member("a", up=False), member("b", state="standby"))
     )
     assert [entry["traffic"]["share"] for entry in status["clusters"]] == [0, 100]
+
+
+def test_clusters_that_differ_are_named() -> None:
+    other = {"stores": [{"versions": {"half_plus_two": {"1": "sha256:a", "2": "sha256:c"}}}]}
+    status = fleet_status([cluster("a"), cluster("b", serving_status_stores=other)], MODELS)
+    assert status["problems"] == [
+        "half_plus_two: version 2 has different files: sha256:b in a; sha256:c in b.",
+    ]
+    behind = cluster("b")
+    for pod in behind["serving_status_servers"]["servers"][0]["pods"]:
+        pod["models"] = {"half_plus_two": {"1": "AVAILABLE", "2": "LOADING"}}
+    status = fleet_status([cluster("a"), behind], MODELS)
+    assert "half_plus_two: the clusters serve different versions: 1, 2 in a; 1 in b." in status["problems"]
+
+
+def test_a_label_that_leads_elsewhere_is_named() -> None:
+    wrong = cluster("a")
+    (server,) = wrong["serving_status_servers"]["servers"]
+    server["labels"] = {"half_plus_two": {"stable": 2}}
+    for pod, version in zip(server["pods"], (2, 1), strict=True):
+        pod["labels"] = {"half_plus_two": {"stable": version}}
+    status = fleet_status([wrong], MODELS)
+    assert status["problems"] == ["a: half_plus_two: the label stable does not lead to version 2 in pod serving-1."]
+
+
+def test_several_servers_are_probed_each_by_itself() -> None:
+    one = cluster("a")
+    one["serving_status_probe"] = {"results": [one["serving_status_probe"], {"results": []}]}
+    status = fleet_status([one], MODELS)
+    assert (status["ok"], status["right"], status["asked"]) == (True, 2, 2)
+
+
+@pytest.mark.parametrize(("policy", "served"), [("latest", [2]), ("all", [1, 2]), ("specific", [1, 2])])
+def test_the_policy_says_which_versions_should_be_served(policy: str, served: list[int]) -> None:
+    one = cluster("a")
+    for pod in one["serving_status_servers"]["servers"][0]["pods"]:
+        pod["models"] = {"half_plus_two": {str(version): "AVAILABLE" for version in served}}
+    assert fleet_status([one], [{**MODELS[0], "version_policy": policy}])["ok"]

@@ -4,23 +4,32 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref, wave
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import Autoscaling
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.namespace import NamespaceSpec, namespace
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route import RouteSpec, route
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import (
+    GrpcTls,
     ServerSpec,
+    interim_config,
     server,
-    server_selector,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import StoreSpec, loader, store
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import ServedModel
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.parameters import Batching
 
 Json = dict[str, Any]
 
@@ -54,7 +63,34 @@ BUNDLES: dict[str, tuple[Json, ...]] = {
             "models",
             replicas=1,
             resources={"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"memory": "2Gi"}},
-            arguments=("--enable_batching=true",),
+            arguments=("--tensorflow_session_parallelism=4",),
+        )
+    ),
+    "server with everything": server(
+        ServerSpec(
+            "serving",
+            "team",
+            "tensorflow/serving:2.19.1",
+            MODELS,
+            "models",
+            access_modes=("ReadWriteOnce",),
+            golden={"iris": {"instances": [[1.0, 2.0]]}, "half_plus_two": {"instances": ["x" * 70000]}},
+            autoscaling=Autoscaling(
+                2,
+                5,
+                cpu=70,
+                memory=80,
+                metrics=(
+                    {
+                        "type": "Pods",
+                        "pods": {"metric": {"name": "queue"}, "target": {"type": "AverageValue", "averageValue": "3"}},
+                    },
+                ),
+                behavior={"scaleDown": {"stabilizationWindowSeconds": 60}},
+            ),
+            resources={"requests": {"cpu": "1", "memory": "2Gi"}},
+            batching=Batching(32, 1000, None, 100, (8, 32)),
+            grpc_tls=GrpcTls("certificates", verify_clients=True),
         )
     ),
     "ingress": route(RouteSpec("half_plus_two", "serving", "team", "ingress", host="models.example.org")),
@@ -114,7 +150,8 @@ def test_pods_meet_the_restricted_level(spec: Json) -> None:
     assert spec["securityContext"]["runAsUser"] > 0
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not spec["securityContext"].keys() & {"sysctls", "seLinuxOptions", "windowsOptions"}
-    for container in spec["containers"]:
+    containers = [*spec.get("initContainers", []), *spec["containers"]]
+    for container in containers:
         own = container["securityContext"]
         assert own["allowPrivilegeEscalation"] is False
         assert own["capabilities"] == {"drop": ["ALL"]}
@@ -122,7 +159,7 @@ def test_pods_meet_the_restricted_level(spec: Json) -> None:
         assert not any("hostPort" in port for port in container.get("ports", []))
     # Ours, beyond the standard: nothing to write to but volumes, and no token to steal.
     assert spec["automountServiceAccountToken"] is False
-    assert all(container["securityContext"]["readOnlyRootFilesystem"] for container in spec["containers"])
+    assert all(container["securityContext"]["readOnlyRootFilesystem"] for container in containers)
 
 
 @pytest.mark.parametrize("bundle", BUNDLES.values(), ids=BUNDLES.keys())
@@ -172,11 +209,107 @@ def test_one_replica_has_no_disruption_budget_that_would_block_a_drain() -> None
     assert "PodDisruptionBudget" not in by_kind(BUNDLES["server alone"])
 
 
-def test_readiness_asks_for_what_only_a_loaded_model_has() -> None:
-    (container,) = by_kind(BUNDLES["server"])["Deployment"]["spec"]["template"]["spec"]["containers"]
-    for probe in ("startupProbe", "readinessProbe"):
-        assert container[probe]["httpGet"]["path"] == "/v1/models/half_plus_two/metadata"
-    assert "httpGet" not in container["livenessProbe"]
+def container_of(name: str) -> Json:
+    (container,) = by_kind(BUNDLES[name])["Deployment"]["spec"]["template"]["spec"]["containers"]
+    return dict(container)
+
+
+def test_probes_ask_by_the_requests_that_the_configuration_brings() -> None:
+    files = by_kind(BUNDLES["server with everything"])["ConfigMap"]["data"]
+    assert {name for name in files if name.endswith(".http")} == {
+        "metadata.half_plus_two.http",
+        "metadata.iris.http",
+        "golden.iris.http",  # that of half_plus_two is too large for a ConfigMap
+    }
+    head, _, body = files["golden.iris.http"].partition("\r\n\r\n")
+    assert head.startswith("POST /v1/models/iris:predict HTTP/1.1\r\n")
+    assert f"Content-Length: {len(body)}" in head
+    assert json.loads(body) == {"instances": [[1.0, 2.0]]}
+    container = container_of("server with everything")
+    assert "/config/*.http" in container["startupProbe"]["exec"]["command"][2]
+    assert "/config/metadata.*.http" in container["readinessProbe"]["exec"]["command"][2]
+    assert container["livenessProbe"]["tcpSocket"] == {"port": "rest"}
+
+
+@pytest.mark.parametrize("status", [200, 400, None])
+def test_a_probe_wants_success(status: int | None, tmp_path: Path) -> None:
+    """The script of the probe itself, by bash, against a server that answers so, or not at all."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(status or 0, "words of the server")
+            self.end_headers()
+
+        do_GET = do_POST
+
+        def log_message(self, *_arguments: Any) -> None: ...
+
+    asked: list[tuple[str, bytes]] = []
+    (tmp_path / "golden.iris.http").write_bytes(
+        by_kind(BUNDLES["server with everything"])["ConfigMap"]["data"]["golden.iris.http"].encode()
+    )
+    with HTTPServer(("127.0.0.1", 0), Handler) as backend:
+        threading.Thread(target=backend.serve_forever, args=(0.02,), daemon=True).start()
+        port = backend.server_port
+        if status is None:
+            backend.shutdown()
+            backend.server_close()
+        shell, option, script = container_of("server with everything")["startupProbe"]["exec"]["command"]
+        script = script.replace("PORT=8501", f"PORT={port}").replace("/config/", f"{tmp_path}/")
+        process = subprocess.run([shell, option, script], capture_output=True, text=True, timeout=20, check=False)
+        backend.shutdown()
+    assert process.returncode == (0 if status == 200 else 1)
+    assert ("400 words of the server" in process.stdout) == (status == 400)
+    assert asked == ([("/v1/models/iris:predict", b'{"instances": [[1.0, 2.0]]}')] if status else [])
+
+
+def test_certificates_get_into_the_servers_configuration(tmp_path: Path) -> None:
+    pod = by_kind(BUNDLES["server with everything"])["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["initContainers"]
+    key = "-----BEGIN PRIVATE KEY-----\nMIIE+/=\nabc==\n-----END PRIVATE KEY-----\n"
+    for name in ("tls.key", "tls.crt", "ca.crt"):
+        (tmp_path / name).write_text(key)
+    environment = {entry["name"]: entry["value"] for entry in container["env"]} | {"OUTPUT": str(tmp_path)}
+    subprocess.run(container["command"], cwd=tmp_path, env=environment, check=True)
+    text = (tmp_path / "ssl.config").read_text()
+    quoted = json.dumps(key)
+    assert text == f"server_key: {quoted}\nserver_cert: {quoted}\ncustom_ca: {quoted}\nclient_verify: true\n"
+    assert "--ssl_config_file=/tls-config/ssl.config" in container_of("server with everything")["args"]
+    ports = by_kind(BUNDLES["server with everything"])["Service"]["spec"]["ports"]
+    assert [port["appProtocol"] for port in ports] == ["https", "http"]
+
+
+def test_pods_of_a_volume_of_one_node_share_it_and_others_are_spread() -> None:
+    together = by_kind(BUNDLES["server with everything"])["Deployment"]["spec"]["template"]
+    (term,) = together["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    # The first pod finds no other, and may run anywhere: for that its own labels must match.
+    assert term["labelSelector"]["matchLabels"].items() <= together["metadata"]["labels"].items()
+    assert "topologySpreadConstraints" not in together["spec"]
+    spread = by_kind(BUNDLES["server"])["Deployment"]["spec"]["template"]["spec"]
+    assert "affinity" not in spread
+    assert [entry["topologyKey"] for entry in spread["topologySpreadConstraints"]] == [
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    ]
+
+
+def test_an_autoscaler_alone_says_how_many_pods_there_are() -> None:
+    parts = by_kind(BUNDLES["server with everything"])
+    assert "replicas" not in parts["Deployment"]["spec"]
+    body = parts["HorizontalPodAutoscaler"]["spec"]
+    assert (body["minReplicas"], body["maxReplicas"]) == (2, 5)
+    assert [metric["type"] for metric in body["metrics"]] == ["Resource", "Resource", "Pods"]
+    assert body["behavior"] == {"scaleDown": {"stabilizationWindowSeconds": 60}}
+    assert "PodDisruptionBudget" in parts
+
+
+def test_what_still_loads_makes_no_pod_unready() -> None:
+    spec = ServerSpec("s", "n", "i", MODELS, "models", overrides={"ConfigMap": {"data": {"more": "x"}}})
+    data = interim_config(spec, MODELS, MODELS[:1])["data"]
+    assert "iris" in data["models.config"]
+    assert {name for name in data if name.endswith(".http")} == {"metadata.half_plus_two.http"}
+    assert data["more"] == "x"
 
 
 def test_a_namespace_says_whether_it_is_ours_to_delete() -> None:

@@ -90,6 +90,12 @@ def apply(
     return steps.done
 
 
+def apply_ahead(session: Session, bundle: Bundle, manifest: Json, *, force: bool = False) -> None:
+    """Apply one member of a bundle that exists, ahead of the rest."""
+    applyset = ApplySet(bundle.name, bundle.namespace)
+    _Applier(session, applyset, False, force, {}).patch(applyset.labelled(manifest))
+
+
 def delete(session: Session, bundle: Bundle, *, check: bool = False) -> list[Change]:
     """Delete everything that was applied as this bundle, and nothing else."""
     applyset = ApplySet(bundle.name, bundle.namespace)

@@ -29,7 +29,6 @@ _READY_AT_ONCE = frozenset(
         "ClusterRole",
         "ClusterRoleBinding",
         "ConfigMap",
-        "HorizontalPodAutoscaler",
         "IngressClass",
         "LimitRange",
         "NetworkPolicy",
@@ -255,6 +254,13 @@ def _claim(session: Session, live: Json, objects: Objects) -> str:
     return f"is {phase}, not bound" + (f": {events[-1].get('message')}" if events else "")
 
 
+def _autoscaler(session: Session, live: Json, objects: Objects) -> str:
+    """Judge an autoscaler, which brings a new Deployment up to its least number of pods by itself."""
+    status, least = live.get("status") or {}, live["spec"].get("minReplicas", 1)
+    wanted = max(status.get("currentReplicas", 0), status.get("desiredReplicas", 0))
+    return f"wants {wanted} pods of {least} at least" if wanted < least else ""
+
+
 def _definition(session: Session, live: Json, objects: Objects) -> str:
     conditions = _conditions(live)
     if conditions.get("NamesAccepted", {}).get("status") == "False":
@@ -276,6 +282,7 @@ _JUDGES: dict[str, Callable[[Session, Json, Objects], str]] = {
     "CustomResourceDefinition.apiextensions.k8s.io": _definition,
     "DaemonSet.apps": _daemon_set,
     "Deployment.apps": rollout_missing,
+    "HorizontalPodAutoscaler.autoscaling": _autoscaler,
     "Job.batch": _job,
     "Namespace": _namespace,
     "PersistentVolumeClaim": _claim,

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, delete
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, apply_ahead, delete
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.applyset import ApplySet
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
     apply_arguments,
@@ -18,32 +19,48 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.argume
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import Change, result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import current_pods, is_ready
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import current_pods, is_ready, live_pods
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_gone, wait_ready
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import hand_over, is_autoscaled
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, poll_until, too_late
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import (
+    AUTOSCALING_OPTION,
+    read_autoscaling,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import (
     REST_PORT,
+    GrpcTls,
     ServerSpec,
+    config_name,
+    interim_config,
     server,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.golden import GOLDEN_OPTIONS
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import (
-    ServedModel,
+    SERVED_OPTIONS,
     config_text,
+    read_config,
     served_models,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.rest import (
-    Transport,
-    model_status,
-    pod_transport,
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.parameters import (
+    BATCHING_OPTION,
+    read_batching,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.reload import (
+    Models,
+    bring_to,
+    loaded_models,
+    wait_served,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.rest import Transport, pod_transport
 
 _CONFIG_ANNOTATION = "modelfleet.serving/models-config"
-# TF Serving has no way to be watched, so its status is polled.
-_POLL_SECONDS = 0.3
+# Where there is no claim yet, which happens in check mode: the access mode that model_store gives by default.
+_DEFAULT_ACCESS_MODES = ("ReadWriteOnce",)
 
 
 def run(call: Call) -> Result:
@@ -62,77 +79,112 @@ def run(call: Call) -> Result:
             return result_of(changes)
     if params["replicas"] < 1:
         raise InputError(f"replicas: {params['replicas']} is too few.", hint="Use 1 or more, or state: absent.")
-    spec = ServerSpec(
-        name=name,
-        namespace=namespace,
-        image=params["image"],
-        models=served_models(params["models"]),
-        store=require_dns_label(params["store"], "store"),
-        replicas=params["replicas"],
-        resources=params["resources"],
-        arguments=tuple(params["arguments"]),
-        drain_seconds=params["drain_seconds"],
-        start_seconds=params["start_seconds"],
-        overrides=params["overrides"],
-    )
+    tls = params["grpc_tls"]
+    given: dict[str, Any] = {
+        "name": name,
+        "namespace": namespace,
+        "image": params["image"],
+        "models": served_models(params["models"]),
+        "store": require_dns_label(params["store"], "store"),
+        "golden": {entry["name"]: entry["golden"][0]["request"] for entry in params["models"] if entry["golden"]},
+        "replicas": params["replicas"],
+        "autoscaling": read_autoscaling(params["autoscaling"], params["resources"]),
+        "resources": params["resources"],
+        "batching": read_batching(params["batching"]),
+        "grpc_tls": tls and GrpcTls(require_dns_label(tls["secret"], "grpc_tls.secret"), tls["verify_clients"]),
+        "arguments": tuple(params["arguments"]),
+        "drain_seconds": params["drain_seconds"],
+        "start_seconds": params["start_seconds"],
+        "rest_timeout_seconds": params["rest_timeout_seconds"],
+        "overrides": params["overrides"],
+    }
     with connect(params, call.warn) as session:
+        spec = ServerSpec(**given, access_modes=_access_modes(session, given, call.check_mode))
         bundle = Bundle(bundle_name, namespace, server(spec))
-        changes = apply(session, bundle, check=call.check_mode, force=params["force_conflicts"])
-        if params["wait"] and not call.check_mode:
-            _announce_config(session, spec, changes)
+        deployment = Ref("apps/v1", "Deployment", name, namespace)
+        force = params["force_conflicts"]
+        if call.check_mode:
+            # A run takes the number of replicas back from our own autoscaler first, which is no conflict then.
+            returns = spec.autoscaling is None and is_autoscaled(session, deployment)
+            return result_of(apply(session, bundle, check=True, force=force or returns))
+        foretold = _reload(call, session, bundle, spec, deadline) if params["wait"] else []
+        hand_over(session, deployment, None if spec.autoscaling else spec.replicas)
+        changes = apply(session, bundle, force=force, deadline=deadline)
+        if any(change.action == "updated" and change.ref.kind == "ConfigMap" for change in changes):
+            _announce(session, spec, spec.models)
+        # What was done step by step is told as one change.
+        steps = {change.ref: change for change in foretold if change.ref.kind == "ConfigMap"}
+        result = result_of(steps.get(change.ref, change) for change in changes)
+        if params["wait"]:
             objects = wait_ready(session, bundle, deadline, call.progress)
-            _wait_loaded(call, session, spec, _serving_pods(spec, objects), deadline)
-        return result_of(changes)
+            pods = [pod for pod in current_pods(objects.get(deployment), objects.values()) if is_ready(pod)]
+            wait_served(session, _transports(session, pods), spec.models, deadline, call.progress)
+        return result
 
 
-def _announce_config(session: Session, spec: ServerSpec, changes: Iterable[Change]) -> None:
+def _access_modes(session: Session, given: Mapping[str, Any], check: bool) -> tuple[str, ...]:
+    """Read how the store can be mounted, which decides where the pods may run.
+
+    :raises InputError: when there is no such store, and for one that a rollout would wait for without end.
+    """
+    ref = Ref("v1", "PersistentVolumeClaim", given["store"], given["namespace"])
+    claim = session.get(ref)
+    if claim is None:
+        if check:  # a task before this one may be about to make it
+            return _DEFAULT_ACCESS_MODES
+        raise InputError(
+            f"cluster {session.name}: there is no {ref} to serve from.",
+            hint="Make it by modelfleet.serving.model_store first, or correct store.",
+        )
+    modes = tuple(claim["spec"]["accessModes"])
+    if modes == ("ReadWriteOncePod",):
+        raise InputError(
+            f"cluster {session.name}: {ref} can be mounted by one pod only (ReadWriteOncePod), and a rollout needs two.",
+            hint="Use ReadWriteOnce, for pods on one node, or ReadWriteMany, for pods on several.",
+        )
+    return modes
+
+
+def _reload(call: Call, session: Session, bundle: Bundle, spec: ServerSpec, deadline: Deadline) -> list[Change]:
+    """Bring the pods that run to the new configuration, except for its last step, which the apply makes.
+
+    :returns: what the apply would have changed before, or nothing where there was no step.
+    """
+    config = session.get(Ref("v1", "ConfigMap", config_name(spec.name), spec.namespace))
+    text = (config or {}).get("data", {}).get("models.config", "")
+    pods = session.find("v1", "Pod", spec.namespace, labels=server_selector(spec.name)) if text else []
+    running = _transports(session, [pod for pod in live_pods(pods) if is_ready(pod)])
+    configured = read_config(text)
+    if not running or configured == spec.models:
+        return []
+    current = loaded_models(configured, running)
+    force = call.params["force_conflicts"]
+    # What is another's, the apply itself refuses.
+    foretold = apply(session, bundle, check=True, force=True)
+
+    def write(models: Models) -> None:
+        apply_ahead(session, bundle, interim_config(spec, models, current), force=force)
+        _announce(session, spec, models)
+
+    bring_to(session, running, current, spec.models, write, deadline, call.progress)
+    return foretold
+
+
+def _announce(session: Session, spec: ServerSpec, models: Models) -> None:
     """Let the running pods see a new configuration at once.
 
     The kubelet refreshes a mounted ConfigMap about once a minute, and also whenever the pod itself changes: so the
     pods get an annotation.
     """
-    changed = [change.ref.kind for change in changes if change.action == "updated"]
-    if changed == ["ConfigMap"]:
-        digest = hashlib.sha256(config_text(spec.models, "").encode()).hexdigest()[:16]
-        patch = {"metadata": {"annotations": {_CONFIG_ANNOTATION: digest}}}
-        for pod in session.find("v1", "Pod", spec.namespace, labels=server_selector(spec.name)):
-            session.request("PATCH", session.path(Ref.of(pod)), body=patch, content_type="application/merge-patch+json")
+    digest = hashlib.sha256(config_text(models, "").encode()).hexdigest()[:16]
+    patch = {"metadata": {"annotations": {_CONFIG_ANNOTATION: digest}}}
+    for pod in session.find("v1", "Pod", spec.namespace, labels=server_selector(spec.name)):
+        session.request("PATCH", session.path(Ref.of(pod)), body=patch, content_type="application/merge-patch+json")
 
 
-def _serving_pods(spec: ServerSpec, objects: dict[Ref, Json]) -> list[str]:
-    """Give the names of the pods that run the present template and take traffic."""
-    deployment = objects.get(Ref("apps/v1", "Deployment", spec.name, spec.namespace))
-    return sorted(pod["metadata"]["name"] for pod in current_pods(deployment, objects.values()) if is_ready(pod))
-
-
-def _wait_loaded(call: Call, session: Session, spec: ServerSpec, pods: list[str], deadline: Deadline) -> None:
-    """Wait until every pod serves every version, by its own word."""
-    for pod in pods:
-        send = pod_transport(session, spec.namespace, pod, REST_PORT)
-        for model in spec.models:
-
-            def missing(pod: str = pod, model: ServedModel = model, send: Transport = send) -> str:
-                return _not_available(model, model_status(send, model.name), pod)
-
-            if text := poll_until(missing, deadline, _POLL_SECONDS, call.progress):
-                raise too_late(session, text, deadline)
-
-
-def _not_available(model: ServedModel, status: dict[int, dict[str, str]], pod: str) -> str:
-    """Say which version a pod does not serve yet; ``""`` when it serves all, and no other."""
-    for version in model.versions:
-        state = status.get(version, {"state": "UNKNOWN", "error": ""})
-        if state["state"] == "END" and state["error"]:
-            raise WaitError(
-                f"pod {pod}: model {model.name} version {version} can't be loaded: {state['error']}.",
-                hint="The versions that were served before still are. Check the files of this one.",
-            )
-        if state["state"] != "AVAILABLE":
-            return f"pod {pod}: model {model.name} version {version} is {state['state']}"
-    for version, state in status.items():
-        if version not in model.versions and state["state"] != "END":
-            return f"pod {pod}: model {model.name} version {version} is still {state['state']}"
-    return ""
+def _transports(session: Session, pods: Iterable[Json]) -> dict[str, Transport]:
+    names = sorted((pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in pods)
+    return {pod: pod_transport(session, namespace, pod, REST_PORT) for namespace, pod in names}
 
 
 FEATURE = Feature(
@@ -147,17 +199,26 @@ FEATURE = Feature(
             "type": "list",
             "elements": "dict",
             "options": {
-                "name": {"type": "str", "required": True},
-                "versions": {"type": "list", "elements": "int", "required": True},
-                "labels": {"type": "dict"},
+                **SERVED_OPTIONS,
+                "golden": {**GOLDEN_OPTIONS["golden"], "required": False, "default": []},
             },
         },
         "store": {"type": "str"},
         "replicas": {"type": "int", "default": 2},
+        "autoscaling": AUTOSCALING_OPTION,
         "resources": {"type": "dict", "default": {}},
+        "batching": BATCHING_OPTION,
+        "grpc_tls": {
+            "type": "dict",
+            "options": {
+                "secret": {"type": "str", "required": True, "no_log": False},
+                "verify_clients": {"type": "bool", "default": False},
+            },
+        },
         "arguments": {"type": "list", "elements": "str", "default": []},
         "drain_seconds": {"type": "int", "default": 15},
         "start_seconds": {"type": "int", "default": 600},
+        "rest_timeout_seconds": {"type": "int", "default": 30},
         "overrides": {"type": "dict", "default": {}},
     },
     run=run,

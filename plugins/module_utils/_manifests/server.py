@@ -145,19 +145,23 @@ def server(spec: ServerSpec) -> tuple[Json, ...]:
             pod_labels={STORE_LABEL: spec.store},
         )
     )
-    return override([config(spec, spec.models), *objects], spec.overrides)
+    return override([_config(spec, spec.models, spec.models), *objects], spec.overrides)
 
 
-def config(spec: ServerSpec, models: Iterable[ServedModel], probed: Iterable[ServedModel] | None = None) -> Json:
-    """Give the ConfigMap that tells a server what to serve.
+def interim_config(spec: ServerSpec, models: Iterable[ServedModel], probed: Iterable[ServedModel]) -> Json:
+    """Give the ConfigMap of a server that is on its way to what it should serve.
 
-    :param probed: the models that its probes ask for, where these are others: what still loads makes no pod unready.
+    :param probed: the models that its probes ask for: what still loads makes no pod unready.
     """
-    models = tuple(models)
+    own = {kind: patch for kind, patch in spec.overrides.items() if kind == "ConfigMap"}
+    return override([_config(spec, models, probed)], own)[0]
+
+
+def _config(spec: ServerSpec, models: Iterable[ServedModel], probed: Iterable[ServedModel]) -> Json:
     data = {"models.config": config_text(models, MODELS_PATH), "monitoring.config": monitoring_text(METRICS_PATH)}
     if spec.batching:
         data["batching.config"] = batching_text(spec.batching)
-    for model in models if probed is None else probed:
+    for model in probed:
         data[f"metadata.{model.name}.http"] = _request("GET", f"/v1/models/{model.name}/metadata")
         body = json.dumps(spec.golden[model.name]) if model.name in spec.golden else ""
         if 0 < len(body) <= _LARGEST_GOLDEN_BYTES:

@@ -75,6 +75,14 @@ def model_status(send: Transport, model: str) -> dict[int, dict[str, str]]:
     }
 
 
+def labelled_version(send: Transport, model: str, label: str) -> int | None:
+    """Ask which version a label leads to; None where it leads nowhere yet."""
+    status, body = send("GET", f"/v1/models/{model}/labels/{label}/metadata", None)
+    if status != 200:
+        return None
+    return int(_json(status, body)["model_spec"]["version"])
+
+
 def predict(send: Transport, model: str, request: Any, version: int | None = None) -> Any:
     """Ask a model for predictions.
 
