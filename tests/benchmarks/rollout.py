@@ -75,7 +75,9 @@ def measure(tools: Tools, fleet: Fleet, rounds: int) -> list[dict[str, float]]:
                     raise BenchmarkError("A pod was restarted, so its metrics began anew.")
                 loading = max(loads[version] - before[pod].get(version, 0.0) for pod, loads in after.items())
                 found.append({"seconds": round(taken, 3), "load_seconds": round(loading, 3)})
-                say(f"round {number + 1}: version {version}: {taken:.2f} s, of which the servers loaded {loading:.2f} s")
+                say(
+                    f"round {number + 1}: version {version}: {taken:.2f} s, of which the servers loaded {loading:.2f} s"
+                )
     finally:
         timed([play("rollout_prepare", state="absent")], OUTPUT / "log")
     return found
@@ -94,7 +96,9 @@ def main() -> int:
     figures = {"added_seconds": round(added, 3), "goal_seconds": GOAL_SECONDS, "rounds": rounds}
     (OUTPUT / "rollout.json").write_text(json.dumps(figures, indent=2) + "\n")
     verdict = "reached" if added <= GOAL_SECONDS else "missed"
-    print(f"A rollout on three clusters adds {added:.1f} s to the loading itself (goal {GOAL_SECONDS:.0f} s: {verdict})")
+    print(
+        f"A rollout on three clusters adds {added:.1f} s to the loading itself (goal {GOAL_SECONDS:.0f} s: {verdict})"
+    )
     return 0
 
 

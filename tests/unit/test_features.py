@@ -372,7 +372,7 @@ class TestServer:
         claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"accessModes": ["ReadWriteOncePod"]}}
         api.put("persistentvolumeclaims", {**claim, "metadata": {"name": "single", "namespace": "serving"}})
         single = run("model_server", name="server", store="single", models=models)
-        assert "can be mounted by one pod only (ReadWriteOncePod)" in single["msg"]
+        assert "is for one pod only (ReadWriteOncePod)" in single["msg"]
         assert api.find("deployments") == []
 
     def test_info_and_probe_ask_the_pods(self, run: Run, serve: Run) -> None:

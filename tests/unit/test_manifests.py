@@ -241,8 +241,6 @@ def test_a_probe_wants_success(status: int | None, tmp_path: Path) -> None:
             self.send_response(status or 0, "words of the server")
             self.end_headers()
 
-        do_GET = do_POST
-
         def log_message(self, *_arguments: Any) -> None: ...
 
     asked: list[tuple[str, bytes]] = []

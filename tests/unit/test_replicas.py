@@ -9,11 +9,12 @@ from typing import Any
 
 import _kubernetes
 import pytest
-from _cluster import Cluster, fresh_cluster
+from _cluster import Cluster, actions, fresh_cluster
 
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import hand_over, is_autoscaled
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError, InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import prepare
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, ServingError
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import (
     Autoscaling,
     autoscaler,
@@ -38,8 +39,15 @@ def serve(cluster: Cluster, replicas: int | None) -> dict[str, str]:
         objects.append(autoscaler(Autoscaling(2, 9, cpu=50), "server", cluster.named("server")))
     else:
         deployment["spec"]["replicas"] = replicas
-    hand_over(cluster.session, Ref.of(deployment), replicas)
-    return cluster.apply(*objects)
+    ref = Ref.of(deployment)
+
+    def applied(check: bool) -> dict[str, str]:
+        bundle, returned = prepare(cluster.session, cluster.bundle(*objects), ref, replicas, check=check)
+        return actions(apply(cluster.session, bundle, check=check, force=returned))
+
+    checked, done = applied(True), applied(False)
+    assert checked == done, "check mode says what a run does"
+    return done
 
 
 def scale(cluster: Cluster, replicas: int) -> None:
@@ -58,12 +66,11 @@ def count(cluster: Cluster) -> int:
 
 def test_the_number_goes_to_the_autoscaler_and_back(real: Cluster) -> None:
     serve(real, 3)
-    assert serve(real, None) == {"Deployment server": "updated", "HorizontalPodAutoscaler server": "created"}
+    assert serve(real, None) == {"Deployment server": "unchanged", "HorizontalPodAutoscaler server": "created"}
     assert count(real) == 3, "it does not fall to one when nobody says it any more"
     scale(real, 7)
     assert set(serve(real, None).values()) == {"unchanged"}
     assert count(real) == 7, "a rerun leaves the autoscaler's number alone"
-    assert is_autoscaled(real.session, Ref("apps/v1", "Deployment", "server", real.namespace))
     assert serve(real, 2) == {"Deployment server": "updated", "HorizontalPodAutoscaler server": "deleted"}
     assert count(real) == 2
     # Nobody else holds the number after that.
@@ -72,13 +79,13 @@ def test_the_number_goes_to_the_autoscaler_and_back(real: Cluster) -> None:
     assert count(real) == 4
 
 
-def test_anothers_autoscaler_is_a_conflict(real: Cluster) -> None:
+def test_anothers_autoscaler_is_refused(real: Cluster) -> None:
     real.by_other(autoscaler(Autoscaling(2, 9, cpu=50), "server", real.named("server")))
     deployment = real.deployment()
     del deployment["spec"]["replicas"]
     real.apply(deployment)
     scale(real, 5)
-    with pytest.raises(ApiError, match="replicas"):
+    with pytest.raises(ServingError, match="sets how many pods"):
         serve(real, 2)
     assert count(real) == 5
 

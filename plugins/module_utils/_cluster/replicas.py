@@ -9,44 +9,66 @@ holds the number until the other side has taken it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import FIELD_MANAGER
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.fields import owned_fields
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
 
 Json = dict[str, Any]
 
 _HOLDER = "modelfleet-replicas"
 
 
-def is_autoscaled(session: Session, deployment: Ref) -> bool:
-    """Tell whether an autoscaler that we made decides."""
-    live = session.get(_autoscaler(deployment))
-    return live is not None and bool(owned_fields(live, FIELD_MANAGER))
+def prepare(
+    session: Session, bundle: Bundle, deployment: Ref, replicas: int | None, *, check: bool
+) -> tuple[Bundle, bool]:
+    """Prepare an apply that names the number of replicas where the last one did not, or the other way round.
 
-
-def hand_over(session: Session, deployment: Ref, replicas: int | None) -> None:
-    """Prepare an apply that names the number of replicas where it did not, or the other way round.
-
-    :param replicas: None leaves it to the autoscaler. Another's autoscaler is left alone: the apply tells the conflict.
+    :param replicas: None leaves the number to the autoscaler of the bundle.
+    :returns: what to apply, which in check mode has what a run hands over before, and whether to take the number by
+        force from our own autoscaler, which the same apply prunes.
+    :raises ServingError: when an autoscaler that is not ours would set the number again and again.
     """
     live = session.get(deployment)
     if live is None:
-        return
+        return bundle, False
     ours, held = (_owns_replicas(live, manager) for manager in (FIELD_MANAGER, _HOLDER))
-    if replicas is None and ours:
-        _hold(session, deployment, live["spec"]["replicas"])
-    elif replicas is not None and not ours and is_autoscaled(session, deployment):
-        # The apply prunes the autoscaler a moment later.
-        _hold(session, deployment, replicas)
-    elif replicas is not None and ours and held:
+    if replicas is None:
+        if ours and check:
+            return _with_replicas(bundle, deployment, live["spec"]["replicas"]), False
+        if ours:
+            _hold(session, deployment, live["spec"]["replicas"])
+        return bundle, False
+    if ours and held and not check:
         _hold(session, deployment, None)
+    return bundle, not ours and _require_own_autoscaler(session, deployment)
 
 
-def _autoscaler(deployment: Ref) -> Ref:
-    return Ref("autoscaling/v2", "HorizontalPodAutoscaler", deployment.name, deployment.namespace)
+def _require_own_autoscaler(session: Session, deployment: Ref) -> bool:
+    """Tell whether we made the autoscaler of a Deployment; False where there is none."""
+    for found in session.find("autoscaling/v2", "HorizontalPodAutoscaler", deployment.namespace):
+        target = found["spec"]["scaleTargetRef"]
+        if (target["kind"], target["name"]) == (deployment.kind, deployment.name):
+            if not owned_fields(found, FIELD_MANAGER):
+                raise ServingError(
+                    f"cluster {session.name}: {Ref.of(found)} sets how many pods {deployment} has, not we.",
+                    hint="Remove it, or set autoscaling in its place.",
+                )
+            return True
+    return False
+
+
+def _with_replicas(bundle: Bundle, deployment: Ref, replicas: int) -> Bundle:
+    objects = [
+        {**manifest, "spec": {**manifest["spec"], "replicas": replicas}} if Ref.of(manifest) == deployment else manifest
+        for manifest in bundle.objects
+    ]
+    return replace(bundle, objects=tuple(objects))
 
 
 def _owns_replicas(live: Json, manager: str) -> bool:

@@ -21,7 +21,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.change
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import current_pods, is_ready, live_pods
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_gone, wait_ready
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import hand_over, is_autoscaled
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import prepare
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
@@ -102,18 +102,18 @@ def run(call: Call) -> Result:
         spec = ServerSpec(**given, access_modes=_access_modes(session, given, call.check_mode))
         bundle = Bundle(bundle_name, namespace, server(spec))
         deployment = Ref("apps/v1", "Deployment", name, namespace)
+        replicas = None if spec.autoscaling else spec.replicas
         force = params["force_conflicts"]
         if call.check_mode:
-            # A run takes the number of replicas back from our own autoscaler first, which is no conflict then.
-            returns = spec.autoscaling is None and is_autoscaled(session, deployment)
-            return result_of(apply(session, bundle, check=True, force=force or returns))
-        foretold = _reload(call, session, bundle, spec, deadline) if params["wait"] else []
-        hand_over(session, deployment, None if spec.autoscaling else spec.replicas)
-        changes = apply(session, bundle, force=force, deadline=deadline)
+            bundle, returned = prepare(session, bundle, deployment, replicas, check=True)
+            return result_of(apply(session, bundle, check=True, force=force or returned))
+        before = _reload(call, session, bundle, spec, deadline) if params["wait"] else []
+        bundle, returned = prepare(session, bundle, deployment, replicas, check=False)
+        changes = apply(session, bundle, force=force or returned, deadline=deadline)
         if any(change.action == "updated" and change.ref.kind == "ConfigMap" for change in changes):
             _announce(session, spec, spec.models)
         # What was done step by step is told as one change.
-        steps = {change.ref: change for change in foretold if change.ref.kind == "ConfigMap"}
+        steps = {change.ref: change for change in before if change.ref.kind == "ConfigMap"}
         result = result_of(steps.get(change.ref, change) for change in changes)
         if params["wait"]:
             objects = wait_ready(session, bundle, deadline, call.progress)
@@ -139,7 +139,7 @@ def _access_modes(session: Session, given: Mapping[str, Any], check: bool) -> tu
     modes = tuple(claim["spec"]["accessModes"])
     if modes == ("ReadWriteOncePod",):
         raise InputError(
-            f"cluster {session.name}: {ref} can be mounted by one pod only (ReadWriteOncePod), and a rollout needs two.",
+            f"cluster {session.name}: {ref} is for one pod only (ReadWriteOncePod), and a rollout needs two.",
             hint="Use ReadWriteOnce, for pods on one node, or ReadWriteMany, for pods on several.",
         )
     return modes
@@ -160,14 +160,14 @@ def _reload(call: Call, session: Session, bundle: Bundle, spec: ServerSpec, dead
     current = loaded_models(configured, running)
     force = call.params["force_conflicts"]
     # What is another's, the apply itself refuses.
-    foretold = apply(session, bundle, check=True, force=True)
+    before = apply(session, bundle, check=True, force=True)
 
     def write(models: Models) -> None:
         apply_ahead(session, bundle, interim_config(spec, models, current), force=force)
         _announce(session, spec, models)
 
     bring_to(session, running, current, spec.models, write, deadline, call.progress)
-    return foretold
+    return before
 
 
 def _announce(session: Session, spec: ServerSpec, models: Models) -> None:

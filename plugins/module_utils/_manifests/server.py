@@ -183,7 +183,7 @@ def _request(method: str, path: str, body: str = "") -> str:
 
 
 def _probe(pattern: str) -> Json:
-    script = f'PORT={REST_PORT}; set -- {CONFIG_PATH}/{pattern}\n{_PROBE}'
+    script = f"PORT={REST_PORT}; set -- {CONFIG_PATH}/{pattern}\n{_PROBE}"
     return {"exec": {"command": ["/bin/bash", "-c", script]}}
 
 

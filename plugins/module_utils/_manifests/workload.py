@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pods that answer predictions, and what surrounds them, whatever runs in them: a model server's or an image's. Pure."""
+"""Pods that answer predictions, and what surrounds them, whatever runs in them. Pure."""
 
 from __future__ import annotations
 

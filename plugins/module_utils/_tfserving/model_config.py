@@ -59,9 +59,7 @@ def served_models(params: Iterable[dict[str, Any]] | None) -> tuple[ServedModel,
     for entry in params or ():
         name = require_model(entry["name"], "models.name")
         policy: Policy = entry.get("version_policy") or "specific"
-        versions = tuple(
-            sorted(require_version(version, f"models: {name}") for version in entry.get("versions") or ())
-        )
+        versions = tuple(sorted(require_version(version, f"models: {name}") for version in entry.get("versions") or ()))
         if policy == "specific" and not versions:
             raise InputError(
                 f"models: {name} has no version to serve.",
@@ -139,8 +137,8 @@ def _read_model(text: str) -> ServedModel:
 def steps(current: Iterable[ServedModel], wanted: Iterable[ServedModel]) -> list[tuple[ServedModel, ...]]:
     """Give the configurations by which running servers come from one to another, the last one being the wanted one.
 
-    First everything new is loaded beside the old, then the labels move, then the old is unloaded: a label never leads to
-    a version that is not loaded, which a server refuses, and no version leaves before its successor answers.
+    First everything new is loaded beside the old, then the labels move, then the old is unloaded: a label never leads
+    to a version that is not loaded, which a server refuses, and no version leaves before its successor answers.
 
     :param current: what is loaded, without what has failed to load.
     """
@@ -148,7 +146,7 @@ def steps(current: Iterable[ServedModel], wanted: Iterable[ServedModel]) -> list
     beside, moved = [], []
     for name in [*after, *(name for name in before if name not in after)]:
         old, new = before.get(name), after.get(name)
-        if old is None or new is None or "specific" != old.policy or "specific" != new.policy:
+        if old is None or new is None or old.policy != "specific" or new.policy != "specific":
             # A server loads what is new before it unloads the old by itself; only labels need more than that.
             kept = new or old
             assert kept is not None

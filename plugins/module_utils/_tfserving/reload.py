@@ -49,7 +49,7 @@ def bring_to(
     deadline: Deadline,
     progress: Callable[[str], None],
 ) -> None:
-    """Go through the steps to a configuration and prove each of them on every pod, but for a last one that only unloads.
+    """Go through the steps to a configuration and prove each on every pod, but for a last one that only unloads.
 
     :param write: puts a configuration where the pods find it.
     :raises WaitError: when a version can't be loaded or the time is over; what was served before then still is, and the
@@ -121,5 +121,7 @@ def _wrong_label(model: ServedModel, send: Transport, pod: str) -> str:
     for label, version in model.labels.items():
         found = labelled_version(send, model.name, label)
         if found != version:
-            return f"pod {pod}: model {model.name}: the label {label} leads to {found or 'nothing'}, not to {version} yet"
+            return (
+                f"pod {pod}: model {model.name}: the label {label} leads to {found or 'nothing'}, not to {version} yet"
+            )
     return ""
