@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,8 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.over
 Json = dict[str, Any]
 
 MODELS_PATH = "/models"
+# Every pod that mounts a store bears its name, so that pods which must share a node find each other.
+STORE_LABEL = "modelfleet.serving/store"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,23 @@ def store(spec: StoreSpec) -> tuple[Json, ...]:
     return override(
         [{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": own, "spec": claim}], spec.overrides
     )
+
+
+def shares_nodes(access_modes: Collection[str]) -> bool:
+    """Tell whether pods on different nodes can mount a volume at once."""
+    return not {"ReadWriteMany", "ReadOnlyMany"}.isdisjoint(access_modes)
+
+
+def placement(store_name: str, access_modes: Collection[str]) -> Json:
+    """Give the affinity of a pod that mounts a store: a volume of one node draws all its pods there.
+
+    The scheduler does not look at access modes; a pod on another node would wait for the volume for ever. A pod that is
+    the first of its label is let onto any node.
+    """
+    if shares_nodes(access_modes):
+        return {}
+    term = {"labelSelector": {"matchLabels": {STORE_LABEL: store_name}}, "topologyKey": "kubernetes.io/hostname"}
+    return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
 
 
 def loader(spec: StoreSpec, *, seconds: int) -> Json:
