@@ -90,7 +90,7 @@ def _spec(params: Mapping[str, Any], model: str, namespace: str) -> RouteSpec:
         ),
         section=require_dns_label(gateway["section"], "gateway.section") if gateway.get("section") else None,
         tls_secret=require_host_name(params["tls"]["secret"], "tls.secret") if params["tls"] else None,
-        timeout=_positive(params["timeout"], "timeout"),
+        timeout=_positive(params["timeout"], "timeout") if params["timeout"] is not None else None,
         max_body_size=_bytes(params["max_body_size"]),
         rate_limit=_rate_limit(params["rate_limit"]),
         backend_tls=_backend_tls(params["backend_tls"]),
@@ -128,8 +128,8 @@ def _require_openshift(spec: RouteSpec) -> None:
         )
 
 
-def _positive(value: int | None, option: str) -> int | None:
-    if value is not None and value < 1:
+def _positive(value: int, option: str) -> int:
+    if value < 1:
         raise InputError(f"{option}: {value} is too few.", hint="Use 1 or more, or leave it out.")
     return value
 
@@ -146,9 +146,10 @@ def _bytes(value: str | None) -> int | None:
 def _rate_limit(given: Mapping[str, Any] | None) -> RateLimit | None:
     if not given:
         return None
-    per_second = _positive(given["requests_per_second"], "rate_limit.requests_per_second")
-    assert per_second
-    return RateLimit(per_second, _positive(given["burst"], "rate_limit.burst"))
+    return RateLimit(
+        _positive(given["requests_per_second"], "rate_limit.requests_per_second"),
+        _positive(given["burst"], "rate_limit.burst") if given["burst"] is not None else None,
+    )
 
 
 def _backend_tls(given: Mapping[str, Any] | None) -> BackendTls | None:

@@ -68,7 +68,7 @@ def _traefik(spec: RouteSpec) -> _Words:
     if spec.grpc:
         speaks = {f"{_TRAEFIK}/service.serversscheme": "h2c"}
         if spec.backend_tls:
-            transport, certificates = traefik.grpc_transport(spec)
+            transport, certificates = traefik.grpc_transport(spec, spec.backend_tls)
             speaks = {
                 f"{_TRAEFIK}/service.serversscheme": "https",
                 f"{_TRAEFIK}/service.serverstransport": traefik.reference(transport),

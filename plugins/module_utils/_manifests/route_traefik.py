@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_spec import (
+    BackendTls,
     RouteSpec,
     authority,
     route_metadata,
@@ -56,13 +57,12 @@ def rest_service(spec: RouteSpec) -> Json:
     return _object(spec, "TraefikService", "", {"weighted": {"services": [service]}})
 
 
-def grpc_transport(spec: RouteSpec) -> list[Json]:
+def grpc_transport(spec: RouteSpec, backend: BackendTls) -> list[Json]:
     """Give the ServersTransport that verifies a server which speaks TLS, and the authority it is verified by."""
-    assert spec.backend_tls
-    certificates = authority(spec, spec.backend_tls.ca)
+    certificates = authority(spec, backend.ca)
     body = {
         "forwardingTimeouts": {"dialTimeout": _DIAL_TIMEOUT},
-        "serverName": spec.backend_tls.hostname,
+        "serverName": backend.hostname,
         "rootCAs": [{"configMap": certificates["metadata"]["name"]}],
     }
     return [_object(spec, "ServersTransport", "-grpc", body), certificates]
