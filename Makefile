@@ -124,6 +124,10 @@ balancers: env ## Run the tests of each balancer against the real one
 faults: env ## Run the tests of what goes wrong in a real cluster, on the local fleet
 	@$(PYTEST) tests/faults
 
+.PHONY: routes
+routes: env ## Run the tests of the routes through the local fleet's real edge
+	@$(PYTEST) tests/routes
+
 .PHONY: molecule
 molecule: env ## Run the molecule scenarios on the local fleet
 	@$(PYTEST) tests/scenarios
@@ -165,5 +169,6 @@ test: env test-packages ## Run everything
 	$(MAKE) --no-print-directory balancers || failed="$$failed balancers"; \
 	$(MAKE) --no-print-directory conformance || failed="$$failed conformance"; \
 	$(MAKE) --no-print-directory faults || failed="$$failed faults"; \
+	$(MAKE) --no-print-directory routes || failed="$$failed routes"; \
 	$(MAKE) --no-print-directory molecule || failed="$$failed molecule"; \
 	if [ -n "$$failed" ]; then echo "Failed:$$failed"; exit 1; fi

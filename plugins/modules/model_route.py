@@ -10,9 +10,12 @@ DOCUMENTATION = r"""
 module: model_route
 short_description: Manage the way to a model from a cluster's edge
 description:
-  - Opens REST, and gRPC if asked, to one model by an Ingress or by an HTTPRoute of the Gateway API.
+  - Opens REST, and gRPC if asked, to one model by an Ingress, by an HTTPRoute of the Gateway API, or by Routes of OpenShift.
   - REST requests are told apart by the model's name in their path, on one host or on a host a model.
-  - Waits until the gateway has accepted the route. An Ingress has no such status; use M(modelfleet.serving.model_probe) for it.
+  - What Ingress and the Gateway API have no words for is said in the words of the controller, which is found by its class. What
+    a controller can't be told is refused.
+  - Waits until the gateway or OpenShift's router has accepted the route. An Ingress has no such status; use
+    M(modelfleet.serving.model_probe) for it.
 version_added: 0.1.0
 author:
   - The modelfleet maintainers (@modelfleet)
@@ -39,18 +42,19 @@ options:
     description: Name of the model server. Required with O(state=present).
     type: str
   kind:
-    description: Whether to use Ingress or the Gateway API.
+    description: Whether to use Ingress, the Gateway API or OpenShift's Route.
     type: str
-    choices: [ingress, gateway]
+    choices: [ingress, gateway, openshift]
     default: ingress
   hostname:
-    description: Host name that requests must carry; any without it.
+    description: Host name that requests must carry; any without it. Required with O(kind=openshift).
     type: str
   grpc:
     description:
       - Whether to let in gRPC too.
-      - A gRPC call does not show its model to a proxy. Where several servers share an edge, give each model an O(hostname) of its own.
-      - With O(kind=ingress), this is tested with Traefik; other controllers may need annotations of their own.
+      - A gRPC call does not show its model to a proxy. Where several servers share an edge, give the models of each an
+        O(hostname) of their own. A second server for the same host is refused where its route is in the same namespace.
+      - ingress-nginx and OpenShift's router take gRPC from clients by TLS only. For the latter, O(tls) is required with it.
     type: bool
     default: true
   ingress_class:
@@ -67,8 +71,64 @@ options:
       namespace:
         description: Its namespace; O(namespace) without it.
         type: str
+      section:
+        description: The listener to attach to, such as the one that ends TLS; all of them without it.
+        type: str
+  tls:
+    description:
+      - The certificate of O(hostname). Requests then have to come by TLS.
+      - Not with O(kind=gateway), where a listener has the certificate; name it in O(gateway.section).
+    type: dict
+    suboptions:
+      secret:
+        description:
+          - Name of a Secret in O(namespace) with the certificate and its key, as cert-manager makes them.
+          - With O(kind=openshift), the router's service account has to be allowed to read it.
+        type: str
+        required: true
+  timeout:
+    description:
+      - Seconds that the answer to a REST request may take; the controller's own limit without it, but 60 seconds with
+        O(kind=openshift), whose router waits for 30 only.
+      - A gRPC call carries a deadline of its own. ingress-nginx and OpenShift's router are told this time for gRPC too.
+    type: int
+  max_body_size:
+    description:
+      - How large the body of a REST request may be, in bytes or with a unit, such as V(64Mi); the controller's own limit
+        without it, but V(64Mi) with ingress-nginx, which takes 1 MB only.
+      - Traefik takes in a request whole before it passes it on where this is set.
+    type: str
+  rate_limit:
+    description:
+      - How many requests one client address may send, as the edge sees it. Behind a balancer, that is the balancer's address.
+      - Controllers count requests by path, so predictions, other calls and gRPC are counted each by itself.
+      - Traefik answers 429 to what is too much, ingress-nginx 503, and OpenShift's router closes the connection.
+    type: dict
+    suboptions:
+      requests_per_second:
+        description: How many, on average.
+        type: int
+        required: true
+      burst:
+        description:
+          - How many may come at once; O(rate_limit.requests_per_second) without it.
+          - ingress-nginx takes multiples of O(rate_limit.requests_per_second) only, so this is rounded up. OpenShift's router
+            has no burst.
+        type: int
+  backend_tls:
+    description: Speak TLS to a server that has TLS for gRPC, which TF Serving has by C(--ssl_config_file), and verify it.
+    type: dict
+    suboptions:
+      hostname:
+        description: The name in the server's certificate.
+        type: str
+        required: true
+      ca:
+        description: The certificates of the authority that signed it, as PEM.
+        type: str
+        required: true
   annotations:
-    description: Annotations of the objects, for the controller.
+    description: Annotations of the objects, for the controller. They win over those that this module sets.
     type: dict
     default: {}
   overrides:
@@ -78,7 +138,7 @@ options:
     type: dict
     default: {}
   wait:
-    description: Whether to wait until the gateway has accepted the route.
+    description: Whether to wait until the gateway or the router has accepted the route.
     type: bool
     default: true
   wait_timeout:
@@ -107,6 +167,22 @@ EXAMPLES = r"""
       name: edge
       namespace: traefik
     hostname: half-plus-two.models.example.org
+
+- name: Open a model of large images by TLS, to a few requests of each client
+  modelfleet.serving.model_route:
+    context: gke-europe-west1
+    namespace: serving
+    model: segmentation
+    server: serving
+    ingress_class: traefik
+    hostname: segmentation.models.example.org
+    tls:
+      secret: models-example-org
+    max_body_size: 100Mi
+    timeout: 120
+    rate_limit:
+      requests_per_second: 5
+      burst: 20
 """
 
 RETURN = r"""

@@ -173,6 +173,44 @@ CASES: list[tuple[str, Json, str]] = [
         "gateway.namespace: 'a.b' is no",
     ),
     ("model_route", {"hostname": "*"}, "hostname: '*' is no valid name."),
+    ("model_route", {"kind": "gateway", "gateway": {"name": "a", "section": "a.b"}}, "gateway.section: 'a.b' is no"),
+    ("model_route", {"tls": {"secret": "A"}}, "tls.secret: 'A' is no valid name."),
+    ("model_route", {"tls": {}}, "missing required arguments: secret found in tls"),
+    (
+        "model_route",
+        {"kind": "gateway", "gateway": {"name": "a"}, "tls": {"secret": "a"}},
+        "tls: with kind gateway, TLS ends at a listener of the Gateway, which has the certificate. Leave it out, and",
+    ),
+    ("model_route", {"timeout": 0}, "timeout: 0 is too few. Use 1 or more, or leave it out."),
+    *(
+        ("model_route", {"max_body_size": size}, f"max_body_size: {size!r} is no size. Use bytes, or a number with Ki")
+        for size in ("", "0", "64MB", "-1", "1.5Gi", " 1", "1\n")
+    ),
+    (
+        "model_route",
+        {"rate_limit": {"requests_per_second": 0}},
+        "rate_limit.requests_per_second: 0 is too few. Use 1",
+    ),
+    ("model_route", {"rate_limit": {"requests_per_second": 1, "burst": 0}}, "rate_limit.burst: 0 is too few."),
+    ("model_route", {"rate_limit": {"burst": 1}}, "arguments: requests_per_second found in rate_limit"),
+    ("model_route", {"backend_tls": {"hostname": "a", "ca": "a.pem"}}, "backend_tls.ca holds no certificate. Give the"),
+    (
+        "model_route",
+        {"backend_tls": {"hostname": "A", "ca": "-----BEGIN CERTIFICATE-----"}},
+        "backend_tls.hostname: 'A' is no valid name.",
+    ),
+    (
+        "model_route",
+        {"backend_tls": {"hostname": "a", "ca": "-----BEGIN CERTIFICATE-----"}, "grpc": False},
+        "backend_tls: TF Serving speaks TLS for gRPC only, which grpc shuts out. Leave one of them out.",
+    ),
+    ("model_route", {"kind": "openshift", "hostname": None}, "hostname: OpenShift would make up a host for each"),
+    ("model_route", {"kind": "openshift"}, "grpc: OpenShift's router takes HTTP/2 from clients by TLS only"),
+    (
+        "model_route",
+        {"kind": "openshift", "grpc": False, "rate_limit": {"requests_per_second": 1, "burst": 1}},
+        "rate_limit.burst: OpenShift's router counts the requests of ten seconds, and knows no burst. Leave it out.",
+    ),
     ("bundle", {"objects": []}, "The bundle more has no objects. Use state: absent to remove"),
     ("bundle", {"src": ["x"]}, "parameters are mutually exclusive: objects|src"),
     ("bundle", {"objects": [None]}, "The bundle more has no objects."),

@@ -19,7 +19,8 @@ import pytest
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref, wave
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import Autoscaling
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.namespace import NamespaceSpec, namespace
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route import RouteSpec, route
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route import route
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_spec import RouteSpec
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import (
     GrpcTls,
     ServerSpec,

@@ -73,6 +73,7 @@ _BUILTIN = {
     ("batch/v1", "Job"): Resource("jobs", True),
     ("coordination.k8s.io/v1", "Lease"): Resource("leases", True),
     ("networking.k8s.io/v1", "Ingress"): Resource("ingresses", True),
+    ("networking.k8s.io/v1", "IngressClass"): Resource("ingressclasses", False),
     ("networking.k8s.io/v1", "NetworkPolicy"): Resource("networkpolicies", True),
     ("policy/v1", "PodDisruptionBudget"): Resource("poddisruptionbudgets", True),
     ("rbac.authorization.k8s.io/v1", "ClusterRole"): Resource("clusterroles", False),

@@ -4,6 +4,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, delete
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
@@ -13,14 +18,25 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.argume
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import result_of
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, Kind, wait_until
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import WaitError
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._features.route_state import (
+    find_controller,
+    wait_accepted,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import selector
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route import (
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route import route
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_controllers import (
+    defaults,
+    require_able,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_spec import (
+    GRPC_SERVER,
+    BackendTls,
+    RateLimit,
     RouteSpec,
-    route,
+    entrance,
     route_name,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import (
@@ -29,6 +45,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._names import (
     require_model,
 )
 
+# What a controller may be unable to do, or have to be told in its own words.
+_WISHES = ("timeout", "max_body_size", "rate_limit", "backend_tls")
+_SIZE = re.compile(r"([0-9]{1,15})(|k|M|G|Ki|Mi|Gi)")
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+
 
 def run(call: Call) -> Result:
     """Make a route be as asked, or be gone."""
@@ -36,9 +57,24 @@ def run(call: Call) -> Result:
     model = require_model(params["model"], "model")
     namespace = require_dns_label(params["namespace"], "namespace")
     bundle_name = f"route-{route_name(model)}"
+    deadline = Deadline.after(params["wait_timeout"])
     if params["state"] == "absent":
         with connect(params, call.warn) as session:
             return result_of(delete(session, Bundle(bundle_name, namespace, ()), check=call.check_mode))
+    spec = _spec(params, model, namespace)
+    with connect(params, call.warn) as session:
+        spec = _for_its_controller(session, spec)
+        objects = route(spec)
+        _refuse_grpc_of_another(session, spec, objects)
+        bundle = Bundle(bundle_name, namespace, objects)
+        changes = apply(session, bundle, check=call.check_mode, force=params["force_conflicts"])
+        if params["wait"] and not call.check_mode:
+            wait_accepted(session, objects, selector("route", spec.name), deadline, call.progress)
+        return result_of(changes)
+
+
+def _spec(params: Mapping[str, Any], model: str, namespace: str) -> RouteSpec:
+    """Read what was asked for, and refuse what can't be before anything is called."""
     gateway = params["gateway"] or {}
     spec = RouteSpec(
         model=model,
@@ -52,52 +88,103 @@ def run(call: Call) -> Result:
             require_dns_label(gateway.get("namespace") or namespace, "gateway.namespace"),
             require_dns_label(gateway["name"], "gateway.name") if gateway else "",
         ),
+        section=require_dns_label(gateway["section"], "gateway.section") if gateway.get("section") else None,
+        tls_secret=require_host_name(params["tls"]["secret"], "tls.secret") if params["tls"] else None,
+        timeout=_positive(params["timeout"], "timeout") if params["timeout"] is not None else None,
+        max_body_size=_bytes(params["max_body_size"]),
+        rate_limit=_rate_limit(params["rate_limit"]),
+        backend_tls=_backend_tls(params["backend_tls"]),
         annotations=params["annotations"],
         overrides=params["overrides"],
     )
-    with connect(params, call.warn) as session:
-        bundle = Bundle(bundle_name, namespace, route(spec))
-        changes = apply(session, bundle, check=call.check_mode, force=params["force_conflicts"])
-        if params["wait"] and spec.kind == "gateway" and not call.check_mode:
-            # An Ingress has no status that says whether its controller took it: only a request shows that.
-            _wait_accepted(call, session, spec)
-        return result_of(changes)
+    if spec.kind == "gateway" and spec.tls_secret:
+        raise InputError(
+            "tls: with kind gateway, TLS ends at a listener of the Gateway, which has the certificate.",
+            hint="Leave it out, and name that listener in gateway.section.",
+        )
+    if spec.backend_tls and not spec.grpc:
+        raise InputError(
+            "backend_tls: TF Serving speaks TLS for gRPC only, which grpc shuts out.", hint="Leave one of them out."
+        )
+    if spec.kind == "openshift":
+        _require_openshift(spec)
+    return spec
 
 
-def _wait_accepted(call: Call, session: Session, spec: RouteSpec) -> None:
-    deadline = Deadline.after(call.params["wait_timeout"])
-    labels = selector("route", route_name(spec.model))
-    routes = [Ref.of(manifest) for manifest in route(spec)]
-    kinds = [Kind(ref.api_version, ref.kind, spec.namespace, labels) for ref in routes]
+def _require_openshift(spec: RouteSpec) -> None:
+    if not spec.host:
+        raise InputError(
+            "hostname: OpenShift would make up a host for each of the Routes, one a path.", hint="Give one for all."
+        )
+    if spec.grpc and not spec.tls_secret:
+        raise InputError(
+            "grpc: OpenShift's router takes HTTP/2 from clients by TLS only, with a certificate of the route's own.",
+            hint="Give tls.secret, or set grpc to false.",
+        )
+    if spec.rate_limit and spec.rate_limit.burst:
+        raise InputError(
+            "rate_limit.burst: OpenShift's router counts the requests of ten seconds, and knows no burst.",
+            hint="Leave it out.",
+        )
 
-    def judge(objects: dict[Ref, Json]) -> str:
-        return next((text for ref in routes if (text := _not_accepted(session, ref, objects.get(ref)))), "")
 
-    wait_until(session, kinds, judge, deadline, call.progress)
+def _positive(value: int, option: str) -> int:
+    if value < 1:
+        raise InputError(f"{option}: {value} is too few.", hint="Use 1 or more, or leave it out.")
+    return value
 
 
-def _not_accepted(session: Session, ref: Ref, live: Json | None) -> str:
-    """Say why a route is not in force; ``""`` when its Gateway has accepted this generation of it.
+def _bytes(value: str | None) -> int | None:
+    if value is None:
+        return None
+    match = _SIZE.fullmatch(value)
+    if not match or not int(match[1]):
+        raise InputError(f"max_body_size: {value!r} is no size.", hint="Use bytes, or a number with Ki, Mi or Gi.")
+    return int(match[1]) * _UNITS[match[2]]
 
-    :raises WaitError: when the Gateway has refused it.
+
+def _rate_limit(given: Mapping[str, Any] | None) -> RateLimit | None:
+    if not given:
+        return None
+    return RateLimit(
+        _positive(given["requests_per_second"], "rate_limit.requests_per_second"),
+        _positive(given["burst"], "rate_limit.burst") if given["burst"] is not None else None,
+    )
+
+
+def _backend_tls(given: Mapping[str, Any] | None) -> BackendTls | None:
+    if not given:
+        return None
+    if "-----BEGIN CERTIFICATE-----" not in given["ca"]:
+        raise InputError("backend_tls.ca holds no certificate.", hint="Give the text of a PEM file.")
+    return BackendTls(require_host_name(given["hostname"], "backend_tls.hostname"), given["ca"])
+
+
+def _for_its_controller(session: Session, spec: RouteSpec) -> RouteSpec:
+    """Find who serves the route, refuse what that one can't do, and raise its limits where they are too low."""
+    controller = find_controller(session, spec)
+    require_able(spec.kind, controller, [wish for wish in _WISHES if getattr(spec, wish)])
+    raised = {option: value for option, value in defaults(spec.kind, controller).items() if not getattr(spec, option)}
+    return replace(spec, controller=controller, **raised)
+
+
+def _refuse_grpc_of_another(session: Session, spec: RouteSpec, objects: tuple[Json, ...]) -> None:
+    """Refuse to let gRPC in where it already leads to another server.
+
+    A gRPC call does not show its model to a proxy, so one of the two servers would get calls for the other's models.
     """
-    if live is None:
-        return f"{ref} does not exist yet"
-    parents = live.get("status", {}).get("parents", [])
-    for parent in parents:
-        for condition in parent["conditions"]:
-            if condition.get("observedGeneration", 0) < live["metadata"]["generation"]:
-                return f"the gateway has not seen the last change of {ref}"
-            words = f"{condition['reason']}: {condition.get('message', '')}".rstrip(": ")
-            if condition["type"] == "Accepted" and condition["status"] == "False":
-                raise WaitError(
-                    f"cluster {session.name}: the gateway refused {ref}: {words}.",
-                    hint="Check the gateway's listeners, and which namespaces and routes they allow.",
+    doors = [manifest for manifest in objects if GRPC_SERVER in manifest["metadata"]["labels"]]
+    for door in doors[:1]:
+        routes = {"app.kubernetes.io/component": "route"}
+        for live in session.find(door["apiVersion"], door["kind"], spec.namespace, labels=routes):
+            other = live["metadata"]["labels"].get(GRPC_SERVER, spec.server)
+            if other != spec.server and entrance(live) == entrance(door):
+                raise InputError(
+                    f"cluster {session.name}: gRPC for {spec.host or 'any host'} already leads to the server {other}, "
+                    f"by {live['kind']} {spec.namespace}/{live['metadata']['name']}, and a gRPC call does not show its "
+                    f"model, so it can't lead to {spec.server} too.",
+                    hint="Give each server's models a hostname of their own, or set grpc to false.",
                 )
-            # The Service may only just have been made.
-            if condition["type"] == "ResolvedRefs" and condition["status"] != "True":
-                return f"the gateway can't find what {ref} leads to: {words}"
-    return "" if parents else f"no gateway has answered for {ref}: check gateway.name and gateway.namespace"
 
 
 FEATURE = Feature(
@@ -108,14 +195,31 @@ FEATURE = Feature(
         "model": {"type": "str", "required": True},
         "namespace": {"type": "str", "required": True},
         "server": {"type": "str"},
-        "kind": {"type": "str", "choices": ["ingress", "gateway"], "default": "ingress"},
+        "kind": {"type": "str", "choices": ["ingress", "gateway", "openshift"], "default": "ingress"},
         # Not "host": that is the address of the cluster's API server.
         "hostname": {"type": "str"},
         "grpc": {"type": "bool", "default": True},
         "ingress_class": {"type": "str"},
         "gateway": {
             "type": "dict",
-            "options": {"name": {"type": "str", "required": True}, "namespace": {"type": "str"}},
+            "options": {
+                "name": {"type": "str", "required": True},
+                "namespace": {"type": "str"},
+                "section": {"type": "str"},
+            },
+        },
+        # The name of a Secret is none.
+        "tls": {"type": "dict", "options": {"secret": {"type": "str", "required": True, "no_log": False}}},
+        # Not "request_timeout": that is for requests to the API server.
+        "timeout": {"type": "int"},
+        "max_body_size": {"type": "str"},
+        "rate_limit": {
+            "type": "dict",
+            "options": {"requests_per_second": {"type": "int", "required": True}, "burst": {"type": "int"}},
+        },
+        "backend_tls": {
+            "type": "dict",
+            "options": {"hostname": {"type": "str", "required": True}, "ca": {"type": "str", "required": True}},
         },
         "annotations": {"type": "dict", "default": {}},
         "overrides": {"type": "dict", "default": {}},
