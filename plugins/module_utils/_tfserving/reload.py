@@ -81,14 +81,14 @@ def wait_served(
         for model in models:
 
             def missing(pod: str = pod, model: ServedModel = model, send: Transport = send) -> str:
-                text = _not_available(model, model_status(send, model.name), pod)
+                text = _not_available(session, model, model_status(send, model.name), pod)
                 return text or _wrong_label(model, send, pod)
 
             if text := poll_until(missing, deadline, _POLL_SECONDS, progress):
                 raise too_late(session, text, deadline)
 
 
-def _not_available(model: ServedModel, status: dict[int, dict[str, str]], pod: str) -> str:
+def _not_available(session: Session, model: ServedModel, status: dict[int, dict[str, str]], pod: str) -> str:
     """Say which version a pod does not serve yet; ``""`` when it serves all, and no other."""
     # What the server finds by itself is known when it has found it.
     expected = model.versions or _found(model, status)
@@ -98,7 +98,8 @@ def _not_available(model: ServedModel, status: dict[int, dict[str, str]], pod: s
         state = status.get(version, {"state": "UNKNOWN", "error": ""})
         if state["state"] == "END" and state["error"]:
             raise WaitError(
-                f"pod {pod}: model {model.name} version {version} can't be loaded: {state['error'].rstrip('.')}.",
+                f"cluster {session.name}: pod {pod}: model {model.name} version {version} can't be loaded: "
+                f"{state['error'].rstrip('.')}.",
                 hint="The versions that were served before still are. Check the files of this one.",
             )
         if state["state"] != "AVAILABLE":
