@@ -128,6 +128,10 @@ faults: env ## Run the tests of what goes wrong in a real cluster, on the local 
 routes: env ## Run the tests of the routes through the local fleet's real edge
 	@$(PYTEST) tests/routes
 
+.PHONY: images
+images: env ## Run the tests of images, with a real Docker engine and on the local fleet
+	@$(PYTEST) tests/images
+
 .PHONY: molecule
 molecule: env ## Run the molecule scenarios on the local fleet
 	@$(PYTEST) tests/scenarios
@@ -170,5 +174,6 @@ test: env test-packages ## Run everything
 	$(MAKE) --no-print-directory conformance || failed="$$failed conformance"; \
 	$(MAKE) --no-print-directory faults || failed="$$failed faults"; \
 	$(MAKE) --no-print-directory routes || failed="$$failed routes"; \
+	$(MAKE) --no-print-directory images || failed="$$failed images"; \
 	$(MAKE) --no-print-directory molecule || failed="$$failed molecule"; \
 	if [ -n "$$failed" ]; then echo "Failed:$$failed"; exit 1; fi

@@ -17,6 +17,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._call import Fe
 
 MODULES = (
     "bundle",
+    "image_server",
     "model_probe",
     "model_route",
     "model_server",

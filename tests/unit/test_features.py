@@ -390,6 +390,25 @@ class TestServer:
         assert missing["failed"] is True
         assert "no pod to probe" in missing["msg"]
 
+    def test_an_image_is_served_and_found(self, run: Run) -> None:
+        image = {"name": "server", "image": "team/forest:1", "model": "half_plus_two", "wait_timeout": 10}
+        checked = run("image_server", **image, check=True)
+        done = run("image_server", **image)
+        assert checked["objects"] == done["objects"]
+        assert {row["action"] for row in done["objects"]} == {"created"}
+        assert run("image_server", **image)["changed"] is False
+        (server,) = run("model_server_info")["servers"]
+        assert (server["image"], server["store"], server["models"]) == ("team/forest:1", None, ["half_plus_two"])
+        golden = {"request": {"instances": [1.0]}, "response": {"predictions": [2.5]}}
+        assert run("model_probe", server="server", models=[{"name": "half_plus_two", "golden": [golden]}])["healthy"]
+        assert run("image_server", name="server", state="absent", wait=False)["changed"] is True
+
+    def test_a_server_can_turn_into_an_image_and_back(self, run: Run, serve: Run) -> None:
+        serve(1)
+        image = run("image_server", name="server", image="team/forest:1", model="forest", wait_timeout=10)
+        actions = {row["kind"]: row["action"] for row in image["objects"]}
+        assert (actions["ConfigMap"], actions["Deployment"]) == ("deleted", "updated")
+
     def test_a_probe_waits_for_the_right_answer(self, api: ApiServer, run: Run, serve: Run) -> None:
         serve(1)
         right = api.pod_answer

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filters pick and fleet_status."""
+"""The filters pick, kubernetes_name and fleet_status."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.modelfleet.serving.plugins.filter.fleet_status import fleet_status
+from ansible_collections.modelfleet.serving.plugins.filter.kubernetes_name import of_model
 from ansible_collections.modelfleet.serving.plugins.filter.pick import pick
 
 MODELS = [{"name": "half_plus_two", "versions": [1, 2]}]
@@ -114,6 +115,14 @@ def test_a_wrong_prediction_and_a_missing_version() -> None:
         "a: half_plus_two: version 2 is available in 1 of 2 pods.",
         "a: half_plus_two: 1 of 2 predictions are not right. pod serving-1: 3.1 instead of 2.5",
     ]
+
+
+def test_a_name_for_kubernetes() -> None:
+    assert of_model("forest") == "forest"
+    assert of_model("iris_forest") == "iris-forest-0254"
+    for wrong in ("a/b", None, ["forest"]):
+        with pytest.raises(AnsibleFilterError, match="is no valid name"):
+            of_model(wrong)
 
 
 def test_a_tampered_version() -> None:

@@ -18,6 +18,10 @@ import pytest
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref, wave
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import Autoscaling
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.image_server import (
+    ImageServerSpec,
+    image_server,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.namespace import NamespaceSpec, namespace
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route import route
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_spec import RouteSpec
@@ -93,6 +97,12 @@ BUNDLES: dict[str, tuple[Json, ...]] = {
             batching=Batching(32, 1000, None, 100, (8, 32)),
             grpc_tls=GrpcTls("certificates", verify_clients=True),
         )
+    ),
+    "image server": image_server(
+        ImageServerSpec("forest", "team", "team/forest:3f1c", "iris_forest", {"THREADS": "2"}, ("--fast",))
+    ),
+    "image server that scales": image_server(
+        ImageServerSpec("forest", "team", "team/forest:3f1c", "forest", autoscaling=Autoscaling(1, 5, cpu=70))
     ),
     "ingress": route(RouteSpec("half_plus_two", "serving", "team", "ingress", host="models.example.org")),
     "ingress of a class": route(
@@ -195,6 +205,25 @@ def test_the_parts_of_a_server_find_each_other() -> None:
     assert volumes["config"]["configMap"]["name"] == parts["ConfigMap"]["metadata"]["name"]
     assert volumes["store"]["persistentVolumeClaim"] == {"claimName": "models", "readOnly": True}
     assert "--model_config_file=/config/models.config" in container["args"]
+
+
+def test_the_parts_of_an_image_server_find_each_other() -> None:
+    parts = by_kind(BUNDLES["image server"])
+    assert parts.keys() == {"ServiceAccount", "Deployment", "Service", "PodDisruptionBudget"}
+    template = parts["Deployment"]["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    (port,) = parts["Service"]["spec"]["ports"]
+    assert [port["targetPort"]] == [entry["name"] for entry in container["ports"]]
+    variables = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert variables == {"PORT": "8501", "MODEL_NAME": "iris_forest", "THREADS": "2"}
+    assert port["port"] == container["ports"][0]["containerPort"] == 8501, "what namespaces let in"
+    assert container["args"] == ["--fast"]
+    for probe in ("startupProbe", "readinessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/v1/models/iris_forest", "port": "rest"}
+    assert template["metadata"]["labels"]["modelfleet.serving/model"] == "iris_forest"
+    assert parts["Service"]["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    volumes = {volume["name"] for volume in template["spec"]["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
 
 
 def test_a_pod_that_leaves_answers_until_it_is_drained() -> None:

@@ -13,6 +13,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods i
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
 from ansible_collections.modelfleet.serving.plugins.module_utils._features.model_store import read_record
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.image_server import MODEL_LABEL
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import REST_PORT, config_name
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
@@ -42,6 +43,8 @@ def _server(session: Session, namespace: str, deployment: Json) -> dict[str, Any
     configs = session.find("v1", "ConfigMap", namespace, labels={**_OURS, **server_selector(name)})
     config = next((entry for entry in configs if entry["metadata"]["name"] == config_name(name)), None)
     models = read_config((config or {}).get("data", {}).get("models.config", ""))
+    if of_image := spec["template"]["metadata"]["labels"].get(MODEL_LABEL):
+        models = (ServedModel(of_image, ()),)
     pods = live_pods(session.find("v1", "Pod", namespace, labels=server_selector(name)))
     claims = [
         volume["persistentVolumeClaim"]["claimName"]
