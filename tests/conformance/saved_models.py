@@ -164,12 +164,14 @@ def slow(place: Path) -> None:
 
 
 def counting(place: Path) -> None:
-    """y = for each row of `x`, how many rows the run had. It takes long for a large x: 60 products of matrices of x rows."""
+    """y = for each row of `x`, how many rows the run had. A large x takes long: 60 products of matrices of x rows."""
     graph = Graph()
     x = graph.placeholder("x", FLOAT)
     n = graph.cast("n", graph.reduced("largest", "Max", x), INT32)
     zero = graph.add("Mul", "zero", (_products(graph, n), graph.constant("nothing", 0.0)), FLOAT)
-    ones = graph.add("AddV2", "ones", (graph.add("Mul", "zeros", (x, "nothing"), FLOAT), graph.constant("one", 1.0)), FLOAT)
+    ones = graph.add(
+        "AddV2", "ones", (graph.add("Mul", "zeros", (x, "nothing"), FLOAT), graph.constant("one", 1.0)), FLOAT
+    )
     count = graph.add("AddV2", "count", (graph.reduced("rows", "Sum", ones), zero), FLOAT)
     y = graph.add("AddV2", "y", ("zeros", count), FLOAT)
     write(place, graph, {"serving_default": ({"x": x}, {"y": y}), "count": ({"x": x}, {"count": count})})

@@ -27,7 +27,12 @@ BUSY = 900.0
 
 
 def parameters(
-    size: int = 4, wait: int = LONG, threads: int = 1, enqueued: int = 100, allowed: tuple[int, ...] = (), more: str = ""
+    size: int = 4,
+    wait: int = LONG,
+    threads: int = 1,
+    enqueued: int = 100,
+    allowed: tuple[int, ...] = (),
+    more: str = "",
 ) -> str:
     """A BatchingParameters file."""
     return "\n".join(
@@ -238,7 +243,9 @@ class TestPerModel:
 
     @pytest.fixture
     def server(self, batching: Any, tmp_path: Path) -> Iterator[Server]:
-        with batching(parameters(), "--enable_per_model_batching_parameters=true", "--file_system_poll_wait_seconds=1") as found:
+        with batching(
+            parameters(), "--enable_per_model_batching_parameters=true", "--file_system_poll_wait_seconds=1"
+        ) as found:
             yield found
 
     def test_a_model_says_by_itself(self, server: Server, tmp_path: Path) -> None:
@@ -268,7 +275,9 @@ def test_metrics(batching: Any, tmp_path: Path) -> None:
 
 def test_a_version_goes_only_when_its_requests_are_answered(batching: Any, tmp_path: Path) -> None:
     """A request holds its version, also while it waits for its batch: none is lost when another version comes."""
-    with batching(parameters(wait=3_000_000), "--file_system_poll_wait_seconds=1", "--enable_model_warmup=false") as server:
+    with batching(
+        parameters(wait=3_000_000), "--file_system_poll_wait_seconds=1", "--enable_model_warmup=false"
+    ) as server:
         future = ask(server, 1.0)
         saved_models.counting(tmp_path / "m" / "2")
         server.until(lambda: server.states("m").get(2) == "AVAILABLE")

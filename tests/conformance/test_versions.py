@@ -272,7 +272,8 @@ class TestConfigFile:
 
         def write(versions: str, label: int) -> None:
             # A file that is renamed into place is never seen half.
-            text = f'model_version_policy {{ specific {{ {versions} }} }} version_labels {{ key: "stable" value: {label} }}'
+            text = f"model_version_policy {{ specific {{ {versions} }} }}"
+            text += f' version_labels {{ key: "stable" value: {label} }}'
             (tmp_path / "next").write_text(config({"m": tmp_path / "m"}, {"m": text}))
             (tmp_path / "next").rename(file)
 

@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -306,9 +307,7 @@ class BatchingSession:
             metrics.QUEUING_LATENCY.add("", amount=(now - task.enqueued) * 1e6)
         last = max(task.deadline for task in tasks)
         if last <= now:
-            raise ServingError(
-                Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue"
-            )
+            raise ServingError(Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
         options = config_pb2.RunOptions()
         options.CopyFrom(tasks[0].run_options)
         options.timeout_in_ms = 0 if last == float("inf") else max(int((last - now) * 1e3), 1)
@@ -397,8 +396,8 @@ class Batching:
         """Batch the runs of a model loaded from `path`, if it wants that. Raises INVALID_ARGUMENT."""
         proto = self._proto
         if self._per_model:
-            file = os.path.join(path, PER_MODEL_FILE)
-            if not os.path.exists(file):
+            file = Path(path, PER_MODEL_FILE)
+            if not file.exists():
                 return session
-            proto = self._read(file)
+            proto = self._read(str(file))
         return BatchingSession(session, self._scheduler, Parameters.from_proto(proto))
