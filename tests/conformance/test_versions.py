@@ -92,9 +92,9 @@ class TestPolling:
         # saved_model_warmup_util.cc: the load fails with the request's own error.
         saved_models.affine(fresh / "hidden", 1.0, 90.0)
         saved_models.warm_up(fresh / "hidden", [saved_models.predict_record(signature="nothing")])
-        (fresh / "hidden").rename(fresh / "9")
-        server.until(lambda: server.states("conformance").get(9) == "END")
-        status = server.get("/v1/models/conformance/versions/9").json["model_version_status"][0]["status"]
+        (fresh / "hidden").rename(fresh / "6")
+        server.until(lambda: server.states("conformance").get(6) == "END")
+        status = server.get("/v1/models/conformance/versions/6").json["model_version_status"][0]["status"]
         assert status["error_code"] == "FAILED_PRECONDITION"
         assert 'Serving signature key "nothing" not found.' in status["error_message"]
         assert answer(server) == 11.0
