@@ -11,6 +11,7 @@ from typing import Any
 
 from tensorflow.core.framework import graph_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 FLOAT, DOUBLE, INT32, INT64 = types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE, types_pb2.DT_INT32, types_pb2.DT_INT64
 UINT8, STRING, BOOL, HALF = types_pb2.DT_UINT8, types_pb2.DT_STRING, types_pb2.DT_BOOL, types_pb2.DT_HALF
@@ -41,12 +42,14 @@ class Graph:
         self.definition.node[-1].attr["shape"].shape.unknown_rank = True
         return name
 
-    def constant(self, name: str, value: float, dtype: int = FLOAT) -> str:
-        """A scalar."""
+    def constant(self, name: str, value: float, dtype: int = FLOAT, *shape: int) -> str:
+        """A scalar, or a tensor of this shape with one value."""
         self.add("Const", name, (), dtype, "dtype")
         tensor = self.definition.node[-1].attr["value"].tensor
         tensor.dtype = dtype
         tensor.tensor_shape.SetInParent()
+        for size in shape:
+            tensor.tensor_shape.dim.add().size = size
         if dtype == INT32:
             tensor.int_val.append(int(value))
         else:
@@ -59,6 +62,14 @@ class Graph:
         node.attr["SrcT"].type = self._types[source]
         node.attr["DstT"].type = dtype
         self._types[name] = dtype
+        return name
+
+    def reduced(self, name: str, op: str, source: str) -> str:
+        """The `Max` or the `Sum` over all of a tensor, whatever its shape."""
+        all_of_it = self.add("Reshape", f"{name}_flat", (source, self.constant(f"{name}_shape", -1, INT32, 1)), FLOAT)
+        self.definition.node[-1].attr["Tshape"].type = INT32
+        self.add(op, name, (all_of_it, self.constant(f"{name}_axis", 0, INT32)), FLOAT)
+        self.definition.node[-1].attr["Tidx"].type = INT32
         return name
 
     def tensor(self, name: str) -> Any:
@@ -133,10 +144,8 @@ def identities(place: Path) -> None:
     write(place, graph, signatures)
 
 
-def slow(place: Path) -> None:
-    """y = a chain of 60 products of matrices of n rows and columns, where `n` is the input: seconds for n = 2000."""
-    graph = Graph()
-    n = graph.placeholder("n", INT32)
+def _products(graph: Graph, n: str) -> str:
+    """A number that takes 60 products of matrices of n rows and columns: seconds for n = 2000."""
     pair = graph.definition.node.add(name="pair", op="Pack", input=[n, n])
     pair.attr["T"].type, pair.attr["N"].i = INT32, 2
     matrix = graph.definition.node.add(name="matrix", op="Fill", input=["pair", graph.constant("value", 1e-3)])
@@ -144,14 +153,44 @@ def slow(place: Path) -> None:
     last = "matrix"
     for step in range(60):
         last = graph.add("MatMul", f"product_{step}", (last, "matrix"), FLOAT)
-    y = graph.add("Max", "y", (last, graph.constant("axis", 0, INT32)), FLOAT)
-    graph.definition.node[-1].attr["Tidx"].type = INT32
-    write(place, graph, {"serving_default": ({"n": n}, {"y": y})})
+    return graph.reduced("largest_product", "Max", last)
+
+
+def slow(place: Path) -> None:
+    """y = a chain of 60 products of matrices of n rows and columns, where `n` is the input: seconds for n = 2000."""
+    graph = Graph()
+    n = graph.placeholder("n", INT32)
+    write(place, graph, {"serving_default": ({"n": n}, {"y": _products(graph, n)})})
+
+
+def counting(place: Path) -> None:
+    """y = for each row of `x`, how many rows the run had. A large x takes long: 60 products of matrices of x rows."""
+    graph = Graph()
+    x = graph.placeholder("x", FLOAT)
+    n = graph.cast("n", graph.reduced("largest", "Max", x), INT32)
+    zero = graph.add("Mul", "zero", (_products(graph, n), graph.constant("nothing", 0.0)), FLOAT)
+    ones = graph.add(
+        "AddV2", "ones", (graph.add("Mul", "zeros", (x, "nothing"), FLOAT), graph.constant("one", 1.0)), FLOAT
+    )
+    count = graph.add("AddV2", "count", (graph.reduced("rows", "Sum", ones), zero), FLOAT)
+    y = graph.add("AddV2", "y", ("zeros", count), FLOAT)
+    write(place, graph, {"serving_default": ({"x": x}, {"y": y}), "count": ({"x": x}, {"count": count})})
 
 
 def broken(place: Path) -> None:
     """A directory named like a version, without a model in it."""
     (place / "variables").mkdir(parents=True)
+
+
+def predict_record(signature: str = "serving_default") -> bytes:
+    """A warm-up record: a Predict request with the scalar 1.0 as `x`."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = "m", signature
+    request.inputs["x"].dtype = FLOAT
+    request.inputs["x"].tensor_shape.SetInParent()
+    request.inputs["x"].float_val.append(1.0)
+    log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+    return bytes(log.SerializeToString())
 
 
 def warm_up(place: Path, records: list[bytes]) -> None:

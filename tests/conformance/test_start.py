@@ -15,7 +15,6 @@ import saved_models
 from conftest import config
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from servers import Server, launch, listening, wait_until
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 ONE = {"instances": [1.0]}
 
@@ -103,6 +102,18 @@ def test_gives_up_when_a_model_cannot_be_loaded(launched: Any, tmp_path: Path) -
     assert "Failed to start server. Error: UNKNOWN: " in text
 
 
+def test_a_load_is_tried_again(launched: Any, tmp_path: Path) -> None:
+    """retrier.cc: --max_num_load_retries attempts after the first, --load_retry_interval_micros apart."""
+    saved_models.broken(tmp_path / "m" / "1")
+    flags = ["--max_num_load_retries=10", "--load_retry_interval_micros=500000"]
+    server = launched(["--model_name=m", f"--model_base_path={tmp_path}/m", *flags])
+    wait_until(lambda: "Retrying of Loading servable: {name: m version: 1} retry: 1" in server.log.read_text())
+    saved_models.affine(tmp_path / "whole", 1.0, 10.0)
+    (tmp_path / "whole" / "saved_model.pb").rename(tmp_path / "m" / "1" / "saved_model.pb")
+    wait_until(lambda: listening(server))
+    assert server.predict("m", ONE).json == {"predictions": [11.0]}
+
+
 def test_labels_at_start_need_the_flag(launched: Any, tmp_path: Path) -> None:
     """serving_config.md: labels of models that are not there yet need
     --allow_version_labels_for_unavailable_models."""
@@ -135,18 +146,9 @@ def test_refused(launched: Any, tmp_path: Path, flags: list[str], text: str) -> 
 def test_warm_up(start: Any, launched: Any, tmp_path: Path) -> None:
     """saved_model_warmup_util.cc: records are replayed at load, and one that fails makes the load fail."""
 
-    def record(signature: str) -> bytes:
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name, request.model_spec.signature_name = "m", signature
-        request.inputs["x"].dtype = 1
-        request.inputs["x"].tensor_shape.SetInParent()
-        request.inputs["x"].float_val.append(1.0)
-        log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
-        return bytes(log.SerializeToString())
-
     for name, signature in (("good", "serving_default"), ("bad", "nothing")):
         saved_models.affine(tmp_path / name / "1", 1.0, 10.0)
-        saved_models.warm_up(tmp_path / name / "1", [record(signature)] * 2)
+        saved_models.warm_up(tmp_path / name / "1", [saved_models.predict_record(signature)] * 2)
     with start(["--model_name=m", f"--model_base_path={tmp_path}/good"]) as server:
         assert server.log is not None
         assert "Number of warmup records read: 2" in server.log.read_text()

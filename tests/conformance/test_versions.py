@@ -88,6 +88,17 @@ class TestPolling:
         )
         assert answer(server) == 11.0
 
+    def test_a_version_whose_warm_up_fails_leaves_the_old_one(self, server: Server, fresh: Path) -> None:
+        # saved_model_warmup_util.cc: the load fails with the request's own error.
+        saved_models.affine(fresh / "hidden", 1.0, 90.0)
+        saved_models.warm_up(fresh / "hidden", [saved_models.predict_record(signature="nothing")])
+        (fresh / "hidden").rename(fresh / "6")
+        server.until(lambda: server.states("conformance").get(6) == "END")
+        status = server.get("/v1/models/conformance/versions/6").json["model_version_status"][0]["status"]
+        assert status["error_code"] == "FAILED_PRECONDITION"
+        assert 'Serving signature key "nothing" not found.' in status["error_message"]
+        assert answer(server) == 11.0
+
     def test_only_numbers_are_versions(self, server: Server, fresh: Path) -> None:
         for name in ("9.tmp", ".9", "v9", "9x"):
             saved_models.affine(fresh / name, 1.0, 90.0)
@@ -252,3 +263,36 @@ class TestConfigFile:
             file.write_text(config({"b": tmp_path / "b"}))
             server.until(lambda: server.predict("b", ONE).status == 200)
             server.until(lambda: server.predict("a", ONE).status == 404)
+
+    def test_a_label_moves_in_two_steps(self, start: Any, tmp_path: Path) -> None:
+        """serving_config.md: a label may name only what is loaded, so first the version, then the label."""
+        for version, offset in ((1, 10.0), (2, 20.0)):
+            saved_models.affine(tmp_path / "m" / str(version), 1.0, offset)
+        file = tmp_path / "models.config"
+
+        def write(versions: str, label: int) -> None:
+            # A file that is renamed into place is never seen half.
+            text = f"model_version_policy {{ specific {{ {versions} }} }}"
+            text += f' version_labels {{ key: "stable" value: {label} }}'
+            (tmp_path / "next").write_text(config({"m": tmp_path / "m"}, {"m": text}))
+            (tmp_path / "next").rename(file)
+
+        write("versions: 1", 1)
+        with start([*FLAGS, f"--model_config_file={file}", "--model_config_file_poll_wait_seconds=1"]) as server:
+            assert answer(server, "m/labels/stable") == 11.0
+            # server_core.cc UpdateModelVersionLabelMap(): a label in use does not move to what is not loaded, whatever
+            # the flag says, and all of the new configuration is refused.
+            write("versions: 1 versions: 2", 2)
+            refusal = "Request to assign label to version 2 of model m, which is not currently available for inference"
+            server.until(lambda: refusal in server.log.read_text())
+            assert answer(server, "m/labels/stable") == 11.0
+            assert server.states("m") == {1: "AVAILABLE"}
+            write("versions: 1 versions: 2", 1)
+            server.until(lambda: server.states("m") == {2: "AVAILABLE", 1: "AVAILABLE"})
+            assert answer(server, "m/labels/stable") == 11.0
+            write("versions: 1 versions: 2", 2)
+            server.until(lambda: answer(server, "m/labels/stable") == 21.0)
+            # Only now may the old version go.
+            write("versions: 2", 2)
+            server.until(lambda: server.states("m") == {2: "AVAILABLE", 1: "END"})
+            assert answer(server, "m/labels/stable") == 21.0

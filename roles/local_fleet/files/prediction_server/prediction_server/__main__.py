@@ -116,12 +116,20 @@ def _initial_config(flags: Flags) -> Any:
 async def _serve(flags: Flags) -> None:
     _check(flags)
     from . import rest, rpc, tensorflow_c
+    from .batching import Batching
     from .core import Core
     from .manager import Manager, StateMonitor
     from .servable import Options, Servable
     from .source import Source
-    from .text_protos import monitoring_path, server_credentials
+    from .text_protos import batching_parameters, monitoring_path, server_credentials
 
+    batching = None
+    if flags.enable_batching:
+        batching = Batching(
+            batching_parameters(flags.batching_parameters_file),
+            batching_parameters,
+            per_model=flags.enable_per_model_batching_parameters,
+        )
     options = Options(
         tags=[tag for tag in flags.saved_model_tags.split(",") if tag],
         config=_session_config(flags),
@@ -129,6 +137,7 @@ async def _serve(flags: Flags) -> None:
         warmup_iterations=flags.num_request_iterations_for_warmup,
         check_method_names=flags.enable_signature_method_name_check,
         as_content=flags.enable_serialization_as_tensor_content,
+        batching=batching,
     )
     monitor = StateMonitor()
     manager = Manager(

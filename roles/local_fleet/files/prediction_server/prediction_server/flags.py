@@ -29,12 +29,14 @@ class Flags:
     rest_api_num_threads: int = _flag(4 * _CPUS, "Number of threads for HTTP/REST API processing.")
     rest_api_timeout_in_ms: int = _flag(30000, "Timeout for HTTP/REST API calls.")
     rest_api_enable_cors_support: bool = _flag(False, "Enable CORS headers in response")
-    enable_batching: bool = _flag(False, "enable batching", effect=False)
+    enable_batching: bool = _flag(False, "enable batching")
     allow_version_labels_for_unavailable_models: bool = _flag(
         False, "If true, allows assigning unused version labels to models that are not available yet."
     )
-    batching_parameters_file: str = _flag("", "File with an ascii BatchingParameters protobuf.", effect=False)
-    enable_per_model_batching_parameters: bool = _flag(False, "Model specific batching params.", effect=False)
+    batching_parameters_file: str = _flag("", "File with an ascii BatchingParameters protobuf.")
+    enable_per_model_batching_parameters: bool = _flag(
+        False, "Batch only models whose directory has a file batching_params.pbtxt, by what it says."
+    )
     model_config_file: str = _flag("", "File with an ascii ModelServerConfig protobuf.")
     model_config_file_poll_wait_seconds: int = _flag(
         0, "Interval in seconds between each poll of the filesystem for model_config_file; 0 reads it once."

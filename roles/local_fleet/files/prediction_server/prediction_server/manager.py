@@ -264,7 +264,7 @@ class Manager:
         problem = ServingError(Code.UNKNOWN, "not loaded")
         for attempt in range(self._max_retries + 1):
             if attempt:
-                info(f"Retrying of loading servable: {managed.id} retry: {attempt}")
+                info(f"Retrying of Loading servable: {managed.id} retry: {attempt}")
                 if managed.cancelled.wait(max(self._retry_interval, 0)):
                     break
             try:

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Counters and histograms in TF Serving's Prometheus form, whose names begin with a colon.
 
-Source: util/prometheus_exporter.cc, servables/tensorflow/util.cc and cc/saved_model/loader.cc.
+Source: util/prometheus_exporter.cc, servables/tensorflow/util.cc, batching/batching_session.cc and
+cc/saved_model/loader.cc.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import threading
 
 # 10 us times 1.8 to the power of 0..31, then infinity: about 20 minutes in 33 buckets.
 _LIMITS = [10 * 1.8**power for power in range(33)]
+# 100 us times 1.2 to the power of 0..51: about a second.
+_QUEUING_LIMITS = [100 * 1.2**power for power in range(52)]
 
 
 class Counter:
@@ -45,16 +48,16 @@ class Counter:
 class Histogram:
     """A distribution of durations in microseconds for each set of label values."""
 
-    def __init__(self, name: str, *labels: str) -> None:
-        self.name, self.labels = name, labels
+    def __init__(self, name: str, *labels: str, limits: list[float] = _LIMITS) -> None:
+        self.name, self.labels, self._limits = name, labels, limits
         self._cells: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
         self._lock = threading.Lock()
 
     def add(self, *values: str, amount: float) -> None:
         """Record one duration, in microseconds."""
         with self._lock:
-            buckets, total = self._cells.setdefault(values, ([0] * (len(_LIMITS) + 1), [0.0]))
-            buckets[bisect.bisect_right(_LIMITS, amount)] += 1
+            buckets, total = self._cells.setdefault(values, ([0] * (len(self._limits) + 1), [0.0]))
+            buckets[bisect.bisect_right(self._limits, amount)] += 1
             total[0] += amount
 
     def lines(self) -> list[str]:
@@ -68,7 +71,7 @@ class Histogram:
         for key, buckets, total in cells:
             labels = _labels(self.labels, key)
             count = 0
-            for limit, number in zip([*map("{:g}".format, _LIMITS), "+Inf"], buckets, strict=True):
+            for limit, number in zip([*map("{:g}".format, self._limits), "+Inf"], buckets, strict=True):
                 count += number
                 lines.append(f'{name}_bucket{{{labels}{"," if labels else ""}le="{limit}"}} {count}')
             lines += [f"{name}_sum{{{labels}}} {total:g}", f"{name}_count{{{labels}}} {count}"]
@@ -90,6 +93,11 @@ REQUEST_LATENCY = Histogram("/tensorflow/serving/request_latency", "model_name",
 RUNTIME_LATENCY = Histogram("/tensorflow/serving/runtime_latency", "model_name", "API", "runtime")
 WARMUP_LATENCY = Histogram("/tensorflow/serving/model_warmup_latency", "model_path", "status")
 WARMUP_RECORDS = Counter("/tensorflow/serving/model_warmup_records_read", "model_path", "status")
+# The original names no thread pool here.
+QUEUING_LATENCY = Histogram(
+    "/tensorflow/serving/batching_session/queuing_latency", "thread_pool_name", limits=_QUEUING_LIMITS
+)
+WRAPPED_RUNS = Counter("/tensorflow/serving/batching_session/wrapped_run_count")
 LOAD_ATTEMPTS = Counter("/tensorflow/cc/saved_model/load_attempt_count", "model_path", "status")
 LOAD_LATENCY = Counter("/tensorflow/cc/saved_model/load_latency", "model_path")
 ALL: tuple[Counter | Histogram, ...] = (
@@ -97,6 +105,8 @@ ALL: tuple[Counter | Histogram, ...] = (
     LOAD_LATENCY,
     WARMUP_LATENCY,
     WARMUP_RECORDS,
+    QUEUING_LATENCY,
+    WRAPPED_RUNS,
     EXAMPLE_COUNT,
     REQUEST_COUNT,
     REQUEST_LATENCY,

@@ -25,6 +25,7 @@ from tensorflow_serving.apis import (
 )
 
 from . import json_tensors, metrics, tensor_protos
+from .batching import Batching, Runner
 from .errors import Code, ServingError, invalid
 from .json_tensors import DT_STRING, Array
 from .log import info
@@ -49,10 +50,12 @@ class Options:
         warmup_iterations: int = 1,
         check_method_names: bool = False,
         as_content: bool = False,
+        batching: Batching | None = None,
     ) -> None:
         self.tags, self.config = tags, config
         self.warmup, self.warmup_iterations = warmup, max(warmup_iterations, 1)
         self.check_method_names, self.as_content = check_method_names, as_content
+        self.batching = batching
 
 
 class Servable:
@@ -67,13 +70,13 @@ class Servable:
         self._closed = False
         started = time.perf_counter()
         try:
-            self._session = Session(path, options.tags, options.config)
+            session = Session(path, options.tags, options.config)
         except ServingError:
             metrics.LOAD_ATTEMPTS.add(path, "fail")
             raise
-        graph = meta_graph_pb2.MetaGraphDef.FromString(self._session.meta_graph)
+        graph = meta_graph_pb2.MetaGraphDef.FromString(session.meta_graph)
         # Only the signatures are needed from here on, and the rest can be large.
-        self._session.meta_graph = b""
+        session.meta_graph = b""
         self.signatures: dict[str, Any] = {}
         for key, signature in graph.signature_def.items():
             copy = meta_graph_pb2.SignatureDef()
@@ -82,12 +85,15 @@ class Servable:
         del graph
         metrics.LOAD_ATTEMPTS.add(path, "success")
         metrics.LOAD_LATENCY.add(path, amount=int((time.perf_counter() - started) * 1e6))
-        if options.warmup:
-            try:
+        self._session: Runner = session
+        try:
+            if options.batching:
+                self._session = options.batching.wrap(session, path)
+            if options.warmup:
                 self._warm_up()
-            except ServingError:
-                self._session.close()
-                raise
+        except ServingError:
+            self._session.close()
+            raise
 
     # -- life time
 
