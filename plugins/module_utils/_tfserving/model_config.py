@@ -84,3 +84,17 @@ def config_text(models: Iterable[ServedModel], base_path: str) -> str:
 def configured_models(text: str) -> list[str]:
     """Read the names of the models from a configuration that :func:`config_text` wrote."""
     return re.findall(r'^    name: "([^"]+)"$', text, re.MULTILINE)
+
+
+def configured_versions(text: str) -> list[tuple[str, set[int] | None]]:
+    """Read each model's folder and versions from a configuration that :func:`config_text` wrote.
+
+    The versions are None where the server chooses them itself.
+    """
+    found: list[tuple[str, set[int] | None]] = []
+    for block in text.split("\n  config {")[1:]:
+        path = re.search(r'^    base_path: "([^"]+)"$', block, re.MULTILINE)
+        versions = {int(number) for number in re.findall(r"^ +versions: (\d+)$", block, re.MULTILINE)}
+        if path:
+            found.append((path[1], versions or None))
+    return found
