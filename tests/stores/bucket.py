@@ -7,6 +7,7 @@ It runs in the environment of requirements.lock until its standard input ends: b
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -24,7 +25,8 @@ _POLICY = {
 def main(address: str, folder: Path) -> None:
     """Fill the bucket, make the user, and let nobody in without keys from then on."""
     server = ThreadedMotoServer(ip_address=address, port=0)
-    server.start()
+    with contextlib.redirect_stdout(sys.stderr):  # its banner
+        server.start()
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"
     anyone = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}

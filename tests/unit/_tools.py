@@ -30,7 +30,7 @@ values, names, skip = [], [], False
 for word in rest:
     if skip:
         skip = False
-    elif word in ("--format", "--separator", "--stats", "--stats-log-level", "--log-format"):
+    elif word in ("--format", "--separator", "--stats", "--stats-log-level", "--log-format", "--retries"):
         skip = True
     elif not word.startswith("--"):
         values.append(word)

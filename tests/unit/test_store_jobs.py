@@ -171,6 +171,33 @@ def test_a_job_that_is_removed_by_someone_ends_the_wait(api: ApiServer, controll
     assert "was removed while this run was using it" in fill(model(1))["msg"]
 
 
+def test_a_pod_that_is_evicted_as_it_ends_has_been_heard(api: ApiServer, controller: Controller, fill: Run) -> None:
+    controller.outcome = None
+
+    def end() -> None:
+        (job,) = api.find("jobs")
+        controller.end(job, 0, REPORT)
+        api.remove("pods", f"{job['metadata']['name']}-x")
+        threading.Timer(0.3, api.put, ("jobs", job)).start()
+
+    threading.Timer(0.5, end).start()
+    assert fill(model(1))["versions"] == {"m": {"1": DIGEST}}
+
+
+def test_a_job_without_a_report_is_done_again(api: ApiServer, controller: Controller, fill: Run) -> None:
+    controller.outcome = None
+
+    def lose() -> None:
+        (job,) = api.find("jobs")
+        api.put("jobs", {**job, "status": {"conditions": [{"type": "Complete", "status": "True"}]}})
+
+    threading.Timer(0.5, lose).start()
+    assert "has ended without a report. Run again." in fill(model(1))["msg"]
+    controller.outcome = (0, REPORT)
+    assert fill(model(1))["versions"] == {"m": {"1": DIGEST}}
+    assert len(controller.jobs) == 2
+
+
 def test_another_claim_of_the_name_has_other_jobs(api: ApiServer, controller: Controller, fill: Run) -> None:
     fill(model(1))
     api.remove("persistentvolumeclaims", "models")

@@ -76,11 +76,15 @@ def job_report(session: Session, manifest: Json, deadline: Deadline, progress: T
         if present is None or present["metadata"]["uid"] != made["metadata"]["uid"]:
             raise _gone(session, made)
         own = [entry for entry in objects.values() if entry["kind"] == "Pod"]
+        found.extend(_report(own))  # at once: a pod that is evicted as it ends takes its last words along
         if _has(present, "Failed"):
             raise _failed(session, present, own)
         text = not_ready(session, job, objects)
         if not text:
-            found[:] = _report(own)
+            if not own and not found:
+                found.extend(_report(session.find("v1", "Pod", job.namespace, labels=pods)))  # the watch may be behind
+            if not own and not found:
+                raise WaitError(f"cluster {session.name}: {job} has ended without a report.", hint="Run again.")
             return "" if found else f"{job} has ended, and its report has not come yet"
         running = [pod for pod in own if pod.get("status", {}).get("phase") == "Running"]
         line = session.pod_log(str(job.namespace), running[0]["metadata"]["name"]) if running else ""

@@ -105,7 +105,7 @@ Raise size where the storage class allows it, or let old versions go with keep."
 }
 copy() {
     code=0
-    rclone "$1" --stats 5s --stats-one-line --stats-log-level NOTICE --log-format "" "$source" "$2" || code=$?
+    rclone "$1" --retries 1 --stats 5s --stats-one-line --stats-log-level NOTICE --log-format "" "$source" "$2" || code=$?
     [ "$code" = 0 ] && return
     room "$total" "$2"
     exit "$code"
