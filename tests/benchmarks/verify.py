@@ -142,9 +142,7 @@ def main() -> None:
         processors = int(shell("nproc"))
         taken = measure(connection, shell, rounds)
     medians = {name: statistics.median(times) for name, times in taken.items()}
-    ratio = statistics.median(
-        plain / ours for plain, ours in zip(taken["sha256sum"], taken["verify"], strict=True)
-    )
+    ratio = statistics.median(plain / ours for plain, ours in zip(taken["sha256sum"], taken["verify"], strict=True))
     figures = {
         "date": datetime.now(UTC).date().isoformat(),
         "megabytes": megabytes,

@@ -105,7 +105,9 @@ def on_node(*command: str) -> str:
 def object_store(address: str, folder: Path) -> Iterator[Json]:
     """Serve a folder as the bucket ``models``; gives the options of a remote for it. See bucket.py."""
     command = [str(BUCKET_PYTHON), str(Path(__file__).with_name("bucket.py")), address, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         assert process.stdin
         assert process.stdout
         keys = json.loads(next(line for line in process.stdout if line.startswith("{")))

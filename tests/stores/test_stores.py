@@ -195,7 +195,9 @@ def test_a_full_volume_leaves_what_is_published(lab: Lab, web: Web, small_volume
     saved_model(web.folder / "m", 3, 10 * MIB)
     source = f"{web.url}/m" if remote else str(web.folder / "m")
     lab.fill(model(source, 1), storage_class="")
-    with pytest.raises(ServingError, match=r"m version 3.* needs (20|21\.0) MB more, and the store has only 1[0-9.]+ MB left"):
+    with pytest.raises(
+        ServingError, match=r"m version 3.* needs (20|21\.0) MB more, and the store has only 1[0-9.]+ MB left"
+    ):
         lab.fill(model(source, 1, 3), storage_class="")
     if remote:
         # Full only after it has begun.

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 _BUSYBOX = (
-    "awk cat chmod cmp cut df du echo find grep gzip head ls mkdir mktemp mv nproc rm sed sh sha256sum sort sync tar test tr "
-    "unzip wc xargs"
+    "awk cat chmod cmp cut df du echo find grep gzip head ls mkdir mktemp mv nproc rm sed sh sha256sum sort sync tar "
+    "test tr unzip wc xargs"
 )
 
 # What the scripts ask of rclone, for folders of this machine: NAME:path is below $REMOTE.
@@ -60,7 +60,8 @@ elif command == "sync":
         if fault == "cut" and number:
             sys.exit("the connection broke")
         copy = target / path.relative_to(base)
-        if copy.is_file() and (copy.stat().st_size, copy.stat().st_mtime_ns) == (path.stat().st_size, path.stat().st_mtime_ns):
+        known = copy.stat() if copy.is_file() else None
+        if known and (known.st_size, known.st_mtime_ns) == (path.stat().st_size, path.stat().st_mtime_ns):
             continue
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, copy)

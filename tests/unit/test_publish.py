@@ -164,7 +164,9 @@ def test_too_little_room_is_told_before_anything_is_sent(
 ) -> None:
     full_disk(tmp_path, monkeypatch, kibibytes=100)
     shell = LocalShell()
-    with pytest.raises(ServingError, match=r"m version 1 needs 0\.1 MB more, and the store has only 0\.1 MB left\. Nothing"):
+    with pytest.raises(
+        ServingError, match=r"m version 1 needs 0\.1 MB more, and the store has only 0\.1 MB left\. Nothing"
+    ):
         store.publish(shell)
     assert shell.sent == 0
     full_disk(tmp_path, monkeypatch, kibibytes=200)
@@ -202,7 +204,9 @@ def test_many_versions_are_read_at_once(store: Store) -> None:
     assert len(shell.scripts) == 1
 
 
-def test_a_file_that_can_not_be_read_is_no_digest(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_can_not_be_read_is_no_digest(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.publish()
     broken = executable(tmp_path / "broken" / "sha256sum", "exit 1")
     monkeypatch.setenv("PATH", f"{broken.parent}:{os.environ['PATH']}")

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
-from ansible_collections.modelfleet.serving.plugins.module_utils._store.source import Source, parse_source, remote_variables
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.source import (
+    Source,
+    parse_source,
+    remote_variables,
+)
 
 
 @pytest.mark.parametrize(
@@ -13,7 +17,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._store.source i
     [
         ("/srv/m", Source("/srv/m/7"), "/srv/m/7"),
         ("models/m/", Source("models/m/7"), "models/m/7"),
-        ("./a:b", Source("./a:b/7"), "./a:b/7"),
+        ("./a:b", Source("a:b/7"), "a:b/7"),
         ("/srv/m-{version}.tar.gz", Source("/srv/m-7.tar.gz", "tgz"), "/srv/m-7.tar.gz"),
         ("/srv/m.TAR", Source("/srv/m.TAR", "tar"), "/srv/m.TAR"),
         ("/srv/{version}/export", Source("/srv/7/export"), "/srv/7/export"),

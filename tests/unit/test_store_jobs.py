@@ -96,13 +96,13 @@ def recorded(api: ApiServer) -> Json:
 
 def test_what_a_job_reports_is_recorded_and_the_job_goes(api: ApiServer, controller: Controller, fill: Run) -> None:
     result = fill(model(1, 2))
-    assert result["copied"] == [
-        {"model": "m", "version": version, "digest": DIGEST, "bytes": 12} for version in (1, 2)
-    ]
+    assert result["copied"] == [{"model": "m", "version": version, "digest": DIGEST, "bytes": 12} for version in (1, 2)]
     assert result["versions"] == recorded(api) == {"m": {"1": DIGEST, "2": DIGEST}}
     assert len(controller.jobs) == 2
     assert api.find("jobs") == []
-    assert not any(manifest["kind"] == "Pod" and "loader" in manifest["metadata"]["name"] for manifest in api.find("pods"))
+    assert not any(
+        manifest["kind"] == "Pod" and "loader" in manifest["metadata"]["name"] for manifest in api.find("pods")
+    )
     before = len(controller.jobs)
     assert fill(model(1, 2))["changed"] is False
     assert len(controller.jobs) == before, "what is recorded is not fetched again"
@@ -338,7 +338,9 @@ class TestKeep:
         assert done["spared"] == []
         assert self.held(api) == ["4"]
 
-    def test_nothing_goes_when_a_copy_fails(self, api: ApiServer, controller: Controller, fill: Run, source: str) -> None:
+    def test_nothing_goes_when_a_copy_fails(
+        self, api: ApiServer, controller: Controller, fill: Run, source: str
+    ) -> None:
         controller.outcome = (1, "no")
         fill({"name": "m", "source": URL, "versions": [5], "keep": 0})
         assert self.held(api) == ["1", "2", "3", "4"]

@@ -14,7 +14,19 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kubeco
 
 # Options of rclone's backends that say where something is and of which kind, not who may read it.
 _PUBLIC_OPTIONS = frozenset(
-    {"account", "auth", "auth_url", "domain", "env_auth", "host", "port", "project_number", "provider", "region", "type"}
+    {
+        "account",
+        "auth",
+        "auth_url",
+        "domain",
+        "env_auth",
+        "host",
+        "port",
+        "project_number",
+        "provider",
+        "region",
+        "type",
+    }
     | {"vendor"}
 )
 

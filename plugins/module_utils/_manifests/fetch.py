@@ -112,8 +112,8 @@ def _pod(spec: FetchSpec) -> Json:
     }
     return {
         "restartPolicy": "Never",
-        # A shell as PID 1 has no handler for SIGTERM and would be waited for. With no grace at all, a pod that is evicted
-        # would be gone by force, and its job would wait for it to end.
+        # A shell as PID 1 has no handler for SIGTERM and would be waited for. With no grace at all, a pod that is
+        # evicted would be gone by force, and its job would wait for it to end.
         "terminationGracePeriodSeconds": 1,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,

@@ -12,6 +12,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._store.publish 
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.record import Record
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.scripts import EMPTY, HIDE
 
+
 @dataclass(frozen=True)
 class Use:
     """What one server is told to serve of a model; ``versions`` is None when the server chooses them itself."""

@@ -63,7 +63,8 @@ END {
 }
 """
 
-SCRIPT = r"""
+SCRIPT = (
+    r"""
 set -eu
 export LC_ALL=C TAR_OPTIONS=--quoting-style=literal
 root=$1 model=$2 version=$3 source=$4 shown=$5 archive=$6 key=$7 wanted=$8
@@ -71,7 +72,8 @@ target=$root/$model/$version
 staging=$root/.incoming/$model-$version-$key
 packed=$staging.packed
 work=$(mktemp -d)
-incomplete='it is an incomplete SavedModel: its variables are missing or incomplete. Copy or export it again; a server would answer every request with an error.'
+incomplete="it is an incomplete SavedModel: its variables are missing or incomplete. \
+Copy or export it again; a server would answer every request with an error."
 
 fail() {
     echo "$model version $version: $1" >&2
@@ -100,12 +102,14 @@ room() {
     if [ -e "$2" ]; then there=$(du -sk "$2" | cut -f 1); fi
     free=$(df -Pk "$root" | { read -r _; read -r _ _ _ free _; echo "$free"; })
     needed=$((($1 + 1023) / 1024 - there))
-    [ "$needed" -le "$free" ] || fail "it needs $((needed * 1024 / 1000000)) MB more, and the store has only $((free * 1024 / 1000000)) MB left. \
+    [ "$needed" -le "$free" ] || fail "it needs $((needed * 1024 / 1000000)) MB more, \
+and the store has only $((free * 1024 / 1000000)) MB left. \
 Raise size where the storage class allows it, or let old versions go with keep."
 }
 copy() {
     code=0
-    rclone "$1" --retries 1 --stats 5s --stats-one-line --stats-log-level NOTICE --log-format "" "$source" "$2" || code=$?
+    rclone "$1" --retries 1 --stats 5s --stats-one-line --stats-log-level NOTICE --log-format "" \
+        "$source" "$2" || code=$?
     [ "$code" = 0 ] && return
     room "$total" "$2"
     exit "$code"
@@ -153,7 +157,8 @@ if [ -n "$archive" ]; then
             tar "-tv${gzip}f" "$packed" >"$work/members" 2>"$work/words" || fail_clean "$broken"
             odd=$(grep -v '^[-d]' "$work/members" | head -n 1)
             [ -z "$odd" ] || fail_clean "$odd is neither a file nor a folder. Links and devices are not copied."
-            grep '^-' "$work/members" | sed 's|^-[^ ]*  *[^ ]*  *\([0-9][0-9]*\)  *[^ ]*  *[^ ]* \(\./\)\{0,1\}|\1 |' >"$work/list"
+            grep '^-' "$work/members" |
+                sed 's|^-[^ ]*  *[^ ]*  *\([0-9][0-9]*\)  *[^ ]*  *[^ ]* \(\./\)\{0,1\}|\1 |' >"$work/list"
             ;;
     esac
     # busybox lists a name without what leads out of the folder, and says so.
@@ -211,7 +216,10 @@ rm -rf "$packed"
 set -- "$root" "$model" "$version"
 @TIDY@
 report "$found"
-""".replace("@CHECK@", _CHECK).replace("@TIDY@", TIDY).replace("@FINAL@", str(FINAL))
+""".replace("@CHECK@", _CHECK)
+    .replace("@TIDY@", TIDY)
+    .replace("@FINAL@", str(FINAL))
+)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bring versions into a store and let go of others, by a job that fetches or a pod that the controller writes through."""
+"""Bring versions into a store and let go of others, by a job that fetches or a pod to write through."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.stor
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.collect import empty, hide
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.fetch import Fetched, read_report
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.publish import publish
-from ansible_collections.modelfleet.serving.plugins.module_utils._store.record import Record, read_record, with_version, without, write_record
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.record import (
+    Record,
+    read_record,
+    with_version,
+    without,
+    write_record,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.wanted import Wanted, require_same
 
 # A helper that outlives the controller by this is stopped.

@@ -29,6 +29,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._store.scripts 
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.wanted import require_same
 
+
 class Shell(Protocol):
     """Runs a shell script on the store's file system and gives its output; raises ServingError when it fails."""
 

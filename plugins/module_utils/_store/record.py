@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which versions a store holds, with their digests: an annotation of its claim, so it lives and dies with the volume."""
+"""Which versions a store holds, with their digests: an annotation of its claim, which goes with the volume."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -65,7 +66,7 @@ def parse_source(text: str, version: int, remotes: Collection[str] | None = ()) 
             )
         source = Source(text.rstrip("/"), archive, remote=True)
     else:
-        source = Source(os.path.expanduser(os.path.expandvars(text)), archive)
+        source = Source(str(Path(os.path.expandvars(text)).expanduser()), archive)
     return source if named or archive else replace(source, path=_below(source.path, str(version)))
 
 
@@ -88,7 +89,9 @@ def remote_variables(remotes: Mapping[str, Any]) -> dict[str, str]:
     variables: dict[str, str] = {}
     for name, options in remotes.items():
         if not isinstance(options, Mapping) or not options.get("type"):
-            raise InputError(f"remotes: {name} has no type.", hint="Give the options of an rclone backend, with its type.")
+            raise InputError(
+                f"remotes: {name} has no type.", hint="Give the options of an rclone backend, with its type."
+            )
         for option, value in options.items():
             if not _REMOTE.fullmatch(str(name)) or not _OPTION.fullmatch(str(option)):
                 raise InputError(
