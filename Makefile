@@ -132,6 +132,17 @@ routes: env ## Run the tests of the routes through the local fleet's real edge
 images: env ## Run the tests of images, with a real Docker engine and on the local fleet
 	@$(PYTEST) tests/images
 
+# Beside the development environment, since an object store brings much.
+build/stores/python/.complete: tests/stores/requirements.lock .venv/.complete
+	@echo "The Python environment of the object store"
+	@$(UV) venv --quiet --clear --python $(BIN)/python build/stores/python
+	@$(UV) pip sync --quiet --require-hashes --python build/stores/python $<
+	@touch $@
+
+.PHONY: stores
+stores: env build/stores/python/.complete ## Run the tests of filling, verifying and emptying stores, on the local fleet
+	@$(PYTEST) tests/stores
+
 .PHONY: molecule
 molecule: env ## Run the molecule scenarios on the local fleet
 	@$(PYTEST) tests/scenarios
@@ -144,10 +155,11 @@ build/bench/python/.complete: tests/benchmarks/requirements.lock .venv/.complete
 	@touch $@
 
 .PHONY: bench
-bench: fleet build/bench/python/.complete ## Measure applying a bundle against kubernetes.core, kubectl and Helm
+bench: fleet build/bench/python/.complete ## Measure applying a bundle against kubernetes.core, kubectl and Helm; verifying a store
 	@$(STAGES) $(PLAYBOOK) -i localhost, tests/benchmarks/setup.yml
 	@build/bench/python/bin/python tests/benchmarks/apply.py
 	@build/bench/python/bin/python tests/benchmarks/rollout.py
+	@$(BIN)/python tests/benchmarks/verify.py
 
 # What only tests use, where it can be installed; elsewhere the tests that need it are skipped, and say so.
 # A command, and after a colon its package where that is called otherwise.
@@ -175,5 +187,6 @@ test: env test-packages ## Run everything
 	$(MAKE) --no-print-directory faults || failed="$$failed faults"; \
 	$(MAKE) --no-print-directory routes || failed="$$failed routes"; \
 	$(MAKE) --no-print-directory images || failed="$$failed images"; \
+	$(MAKE) --no-print-directory stores || failed="$$failed stores"; \
 	$(MAKE) --no-print-directory molecule || failed="$$failed molecule"; \
 	if [ -n "$$failed" ]; then echo "Failed:$$failed"; exit 1; fi

@@ -10,12 +10,15 @@ DOCUMENTATION = r"""
 module: model_store
 short_description: Manage the volume that holds a cluster's models
 description:
-  - Makes a PersistentVolumeClaim and fills it with model versions from folders on the machine that runs the task.
-  - A version is copied to a folder that no server looks at, verified there by the digest of every file, flushed, and published by one
-    rename. A copy that was cut off is continued by the next run, file by file.
+  - Makes a PersistentVolumeClaim and fills it with model versions.
+  - What lies at a URL or in an object store goes straight from there to the volume, by a Job with C(rclone) in the cluster. Only what
+    lies on the machine that runs the task is sent from there, through a pod.
+  - A version has to be a whole SavedModel, which is looked at before anything is copied. It is copied to a folder that no server looks
+    at, verified there by the digest of every file, flushed, and published by one rename. A copy that was cut off is continued by the
+    next run, file by file; a Job that still runs is waited for.
   - A published version never changes; other files under the same number are refused.
   - The digests of the published versions are kept in the claim's annotation C(modelfleet.serving/versions).
-  - Versions that are not listed stay in the store.
+  - Versions that are not listed stay in the store, unless O(models[].keep) says otherwise.
 version_added: 0.1.0
 author:
   - The modelfleet maintainers (@modelfleet)
@@ -45,19 +48,44 @@ options:
     type: str
     default: 10Gi
   access_modes:
-    description: Access modes of the claim.
+    description:
+      - Access modes of the claim. They decide where the pods that use it may run.
+      - V(ReadWriteOnce) draws all of them to one node, V(ReadWriteMany) lets them run anywhere.
+      - To a claim that is V(ReadOnlyMany) alone nothing can be written, and to one that is V(ReadWriteOncePod) nothing while a server has it
+        mounted; both are refused.
     type: list
     elements: str
+    choices: [ReadWriteOnce, ReadOnlyMany, ReadWriteMany, ReadWriteOncePod]
     default: [ReadWriteOnce]
   storage_class:
     description: Storage class; the cluster's default without it.
     type: str
   image:
     description:
-      - Image of the pod that writes to the store.
-      - Any will do that has a POSIX shell, tar, find, sort, xargs, sync and sha256sum.
+      - Image of the pod through which the task itself writes to the store.
+      - Any will do that has a POSIX shell, tar, find, df, xargs, sync and sha256sum.
     type: str
     default: busybox:1.37.0
+  fetch_image:
+    description:
+      - Image of the Jobs that fetch from remote sources.
+      - Any will do that has rclone, a POSIX shell and the usual tools of busybox or GNU, awk and unzip among them.
+    type: str
+    default: rclone/rclone:1.76.0
+  remotes:
+    description:
+      - Where sources of the form C(REMOTE:path) are, as remote name to the options of an rclone backend, see U(https://rclone.org/overview/).
+      - They go to a Secret beside the claim, and from there to the environment of the Jobs. Passwords of backends that want them obscured
+        have to be given so, by C(rclone obscure).
+      - Values are hidden in results, but for those of options such as V(type) and V(region), which are no secrets.
+    type: dict
+    default: {}
+  remotes_secret:
+    description:
+      - A Secret in the same namespace that you keep, with the variables by which rclone knows remotes, such as C(RCLONE_CONFIG_MYS3_TYPE); see
+        U(https://rclone.org/docs/#environment-variables).
+      - With it, the names of remotes are not checked.
+    type: str
   models:
     description: The models and versions that the store should hold. Required with O(state=present).
     type: list
@@ -68,8 +96,14 @@ options:
         type: str
         required: true
       source:
-        description: Folder on the machine that runs the task that holds one SavedModel folder a version, named by its number.
-        type: path
+        description:
+          - The folder that holds one SavedModel folder a version, named by its number; or an archive of one version, by a name that ends in
+            C(.tar), C(.tar.gz), C(.tgz) or C(.zip), with the files at its root or in its one folder.
+          - V({version}) in it stands for the version's number; then it is the version's own folder or archive.
+          - It is a path on the machine that runs the task; an C(http://) or C(https://) URL, whose folders have to be listed by the server;
+            or C(REMOTE:path) with a name of O(remotes).
+          - A web server that leaves files out of its lists goes unnoticed where the rest is a whole SavedModel; declare O(models[].digests).
+        type: str
         required: true
       versions:
         description: The versions to copy.
@@ -80,15 +114,23 @@ options:
         description:
           - Version to the digest that its files must have, as C(sha256:) and 64 hexadecimal digits.
           - It is what C(find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum) prints in the version's folder.
+          - Without it, what is at a remote source is taken, and not looked at again once it has been published.
         type: dict
+      keep:
+        description:
+          - How many of the newest versions that are not listed stay in the store; older ones go, after all others have been copied.
+          - A version that a model server of the namespace serves from this store never goes, see RV(spared).
+          - Without it, all of them stay.
+        type: int
   overrides:
     description:
       - Changes to the manifests, by kind, merged last by the rules of Kubernetes' strategic merge patch.
+      - V(Job) is for those that fetch, V(Pod) for the one that the task writes through.
       - A map with C($patch) set to V(delete), or a value of V(null), removes an entry.
     type: dict
     default: {}
   wait_timeout:
-    description: Seconds for copying, with the start of the pod that writes.
+    description: Seconds for copying, with the start of the pods that write.
     type: int
     default: 600
 """
@@ -104,6 +146,30 @@ EXAMPLES = r"""
       - name: half_plus_two
         source: /srv/models/half_plus_two
         versions: [1, 2]
+
+- name: Fetch from a bucket and from a web server, and let old versions go
+  modelfleet.serving.model_store:
+    context: gke-europe-west1
+    name: models
+    namespace: serving
+    size: 200Gi
+    remotes:
+      aws:
+        type: s3
+        provider: AWS
+        region: eu-west-1
+        access_key_id: "{{ models_key_id }}"
+        secret_access_key: "{{ models_key }}"
+    models:
+      - name: ranking
+        source: aws:company-models/ranking
+        versions: [41, 42]
+        keep: 2
+      - name: iris
+        source: https://models.example.org/iris-{version}.tar.gz
+        versions: [1]
+        digests:
+          1: sha256:1f0f0b9e3b0f2f4d5b3a0c7f6d1e9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d3e2f
 """
 
 RETURN = r"""
@@ -135,16 +201,32 @@ objects:
       type: str
       returned: when it was
 versions:
-  description: Model to version to digest, of everything that the store holds, or would hold.
+  description:
+    - Model to version to digest, of everything that the store holds, or would hold.
+    - In check mode, the digest of a version from a remote source that declares none is V(known when it is copied).
   returned: when O(state=present)
   type: dict
   sample: {"half_plus_two": {"1": "sha256:…"}}
 copied:
-  description: The versions that were copied, or would be.
+  description:
+    - The versions that were copied, or would be.
+    - In check mode, the bytes of a version from a remote source are null, and so is its digest unless it is declared.
   returned: when O(state=present)
   type: list
   elements: dict
   sample: [{"model": "half_plus_two", "version": 1, "digest": "sha256:…", "bytes": 12345}]
+collected:
+  description: The versions that went by O(models[].keep), or would.
+  returned: when O(state=present)
+  type: list
+  elements: dict
+  sample: [{"model": "ranking", "version": 38, "digest": "sha256:…"}]
+spared:
+  description: The versions that would have gone by O(models[].keep), but for the server that serves them.
+  returned: when O(state=present)
+  type: list
+  elements: dict
+  sample: [{"model": "ranking", "version": 39, "server": "serving"}]
 """
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import run_as_module

@@ -29,7 +29,8 @@ options:
   verify:
     description:
       - Whether to compute the digests of the files in the volume, which finds a version that was tampered with.
-      - A running pod that has the store mounted at C(/models) does it; without one, the store counts as not verified.
+      - A running pod that has the store mounted at C(/models) does it, with a C(sha256sum) a file and as many at a time as it has
+        processors; without one, the store counts as not verified.
     type: bool
     default: false
   wait_timeout:

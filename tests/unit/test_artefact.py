@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,6 +94,79 @@ def test_an_archive_holds_only_what_was_asked_for(tmp_path: Path) -> None:
     artefact = read_artefact("m", 1, str(tmp_path / "m"))
     with tarfile.open(fileobj=io.BytesIO(b"".join(archive(artefact, ["saved_model.pb"])))) as tar:
         assert [(member.name, member.isreg(), member.uid) for member in tar] == [("saved_model.pb", True, 0)]
+
+
+def pack(tmp_path: Path, suffix: str, prefix: str = "") -> Path:
+    folder, path = tmp_path / "m" / "1", tmp_path / f"m-1.{suffix}"
+    if suffix == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+            for file in sorted(folder.rglob("*")):
+                packed.write(file, f"{prefix}{file.relative_to(folder)}")
+    else:
+        with tarfile.open(path, "w:gz" if suffix.endswith("gz") else "w") as tar:
+            tar.add(folder, prefix.rstrip("/") or ".")
+    return path
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "export/"])
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tgz", "zip"])
+def test_an_archive_is_as_its_folder(tmp_path: Path, suffix: str, prefix: str) -> None:
+    folder = saved_model(tmp_path / "m", 1, os.urandom(300_000))
+    (folder / "assets").mkdir()
+    (folder / "assets" / "ä b").write_text("x")
+    pack(tmp_path, suffix, prefix)
+    plain, packed = (read_artefact("m", 1, str(tmp_path / name)) for name in ("m", f"m-{{version}}.{suffix}"))
+    assert (packed.files, packed.sizes, packed.digest) == (plain.files, plain.sizes, plain.digest)
+    streamed = b"".join(archive(packed, {"assets/ä b", "variables/variables.index"}))
+    with tarfile.open(fileobj=io.BytesIO(streamed)) as tar:
+        contents = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    assert contents == {"assets/ä b": b"x", "variables/variables.index": b"index"}
+
+
+@pytest.mark.parametrize("suffix", ["tar", "zip"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("../saved_model.pb", "which is not below its root"),
+        ("/etc/passwd", "which is not below its root"),
+        ("assets//x", "which is not below its root"),
+        ("saved_model.pb", "holds saved_model.pb twice"),
+        ("a\\b", "can't be used"),
+        ("LINK", "is neither a file nor a folder"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_members_that_are_no_plain_files_are_refused(tmp_path: Path, suffix: str, name: str, words: str) -> None:
+    saved_model(tmp_path / "m", 1)
+    path = pack(tmp_path, suffix)
+    if suffix == "zip":
+        with zipfile.ZipFile(path, "a") as packed:
+            info = zipfile.ZipInfo(name)
+            info.create_system = 3
+            info.external_attr = (0o120777 if name == "LINK" else 0o100644) << 16
+            packed.writestr(info, "content")
+    else:
+        with tarfile.open(path, "a") as tar:
+            member = tarfile.TarInfo(name)
+            if name == "LINK":
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(member)
+    with pytest.raises(InputError) as caught:
+        read_artefact("m", 1, str(path))
+    assert words in str(caught.value)
+    assert str(caught.value).startswith("m version 1: ")
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tgz", "zip"])
+def test_a_broken_archive_is_refused(tmp_path: Path, suffix: str) -> None:
+    saved_model(tmp_path / "m", 1, os.urandom(100_000))
+    path = pack(tmp_path, suffix)
+    path.write_bytes(path.read_bytes()[:100_000])
+    with pytest.raises(InputError, match=r"m version 1: .*m-1\..* can't be read"):
+        read_artefact("m", 1, str(path))
+    path.unlink()
+    with pytest.raises(InputError, match="there is no archive"):
+        read_artefact("m", 1, str(path))
 
 
 def test_a_listing_is_read_back() -> None:

@@ -9,6 +9,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref, wave
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import Autoscaling
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.fetch import FetchSpec, fetch
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.image_server import (
     ImageServerSpec,
     image_server,
@@ -33,6 +35,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.serv
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import StoreSpec, loader, store
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.source import Source
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import ServedModel
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.parameters import Batching
 
@@ -41,6 +44,16 @@ Json = dict[str, Any]
 MODELS = (ServedModel("half_plus_two", (1, 2), {"stable": 1}), ServedModel("iris", (1,)))
 SERVER = ServerSpec("serving", "team", "tensorflow/serving:2.19.1", MODELS, "models")
 STORE = StoreSpec("models", "team", "10Gi", "busybox:1.37.0")
+FETCH = FetchSpec(
+    store=replace(STORE, remotes={"RCLONE_CONFIG_A_TYPE": "s3"}, remotes_secret="kept"),
+    model="iris",
+    version=1,
+    source=Source(":http:", remote=True, url="https://models.example.org/iris/1/"),
+    digest="sha256:" + "0" * 64,
+    claim_uid="00000000-0000-0000-0000-000000000000",
+    image="rclone/rclone:1.76.0",
+    seconds=600,
+)
 BUNDLES: dict[str, tuple[Json, ...]] = {
     "namespace": namespace(NamespaceSpec("team")),
     "namespace with limits": namespace(
@@ -57,7 +70,12 @@ BUNDLES: dict[str, tuple[Json, ...]] = {
     "store of a class": store(
         StoreSpec("models", "team", "1Ti", "busybox", access_modes=("ReadWriteMany",), storage_class="fast")
     ),
+    "store with remotes": store(
+        StoreSpec("models", "team", "1Ti", "busybox", remotes={"RCLONE_CONFIG_A_TYPE": "s3"}, remotes_secret="kept")
+    ),
     "loader": (loader(STORE, seconds=600),),
+    "fetch": (fetch(FETCH),),
+    "fetch to any node": (fetch(replace(FETCH, store=replace(STORE, access_modes=("ReadWriteMany",)), digest=None)),),
     "server": server(SERVER),
     "server alone": server(
         ServerSpec(
@@ -136,7 +154,7 @@ def test_the_schemas_would_notice() -> None:
 def pod_specs() -> Iterator[Any]:
     for name, bundle in BUNDLES.items():
         for manifest in bundle:
-            if manifest["kind"] in ("Pod", "Deployment"):
+            if manifest["kind"] in ("Pod", "Deployment", "Job"):
                 spec = manifest["spec"] if manifest["kind"] == "Pod" else manifest["spec"]["template"]["spec"]
                 yield pytest.param(spec, id=name)
 
@@ -396,8 +414,38 @@ def test_overrides_reach_every_bundle() -> None:
     made = (
         *namespace(NamespaceSpec("team", overrides={"NetworkPolicy": note, "Namespace": note})),
         *store(StoreSpec("models", "team", "1Gi", "busybox", overrides={"PersistentVolumeClaim": note})),
+        loader(StoreSpec("models", "team", "1Gi", "busybox", overrides={"Pod": note, "Job": note}), seconds=1),
+        fetch(replace(FETCH, store=replace(STORE, overrides={"Pod": note, "Job": note}))),
         *server(ServerSpec("s", "n", "i", MODELS, "models", overrides={"Deployment": note})),
         *route(RouteSpec("iris", "serving", "team", "ingress", overrides={"Ingress": note})),
     )
     noted = {m["kind"] for m in made if m["metadata"].get("annotations", {}).get("note") == "x"}
-    assert noted == {"NetworkPolicy", "Namespace", "PersistentVolumeClaim", "Deployment", "Ingress"}
+    assert noted == {"NetworkPolicy", "Namespace", "PersistentVolumeClaim", "Pod", "Job", "Deployment", "Ingress"}
+
+
+def test_the_pods_that_fill_a_store_are_drawn_to_its_node() -> None:
+    job, anywhere = BUNDLES["fetch"][0], BUNDLES["fetch to any node"][0]
+    pod = BUNDLES["loader"][0]
+    for spec, labels in (
+        (pod["spec"], pod["metadata"]["labels"]),
+        (job["spec"]["template"]["spec"], job["spec"]["template"]["metadata"]["labels"]),
+    ):
+        (term,) = spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert term["labelSelector"]["matchLabels"].items() <= labels.items()
+    assert anywhere["spec"]["template"]["spec"]["affinity"] == {}
+
+
+def test_a_job_is_named_by_what_it_fetches() -> None:
+    long = replace(STORE, name="a" * 63)
+    others = (
+        replace(FETCH, version=2),
+        replace(FETCH, model="other"),
+        replace(FETCH, claim_uid="another"),
+        replace(FETCH, digest=None),
+        replace(FETCH, source=Source("s3:bucket/1", remote=True)),
+        replace(FETCH, store=long),
+    )
+    names = [fetch(spec)["metadata"]["name"] for spec in (FETCH, *others)]
+    assert len(set(names)) == len(names)
+    assert max(map(len, names)) <= 57, "and its pods by it"
+    assert fetch(replace(FETCH, seconds=1))["metadata"]["name"] == names[0]

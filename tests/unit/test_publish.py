@@ -4,18 +4,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from _models import saved_model
+from _tools import busybox_tools, executable, full_disk
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.artefact import Artefact, read_artefact
-from ansible_collections.modelfleet.serving.plugins.module_utils._store.publish import publish, read_digest
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.collect import empty, hide
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.publish import publish, read_digests
 
 
 @dataclass
@@ -57,6 +61,9 @@ class Store:
         publish(shell, self.artefact(version), str(self.root))
         return shell
 
+    def digest(self, version: int = 1) -> str | None:
+        return read_digests(LocalShell(), str(self.root), [("m", version)]).get(("m", version))
+
     @property
     def published(self) -> list[str]:
         return sorted(path.name for path in (self.root / "m").glob("*"))
@@ -81,7 +88,7 @@ def test_a_version_arrives_whole(store: Store) -> None:
     for version in (1, 2):
         left, right = store.root / "m" / str(version), store.source / "m" / str(version)
         assert subprocess.run(["diff", "-r", left, right], check=False).returncode == 0
-        assert read_digest(LocalShell(), str(left)) == store.artefact(version).digest
+        assert store.digest(version) == store.artefact(version).digest
     assert list((store.root / ".incoming").iterdir()) == []
 
 
@@ -111,7 +118,7 @@ def test_a_copy_that_was_cut_is_not_seen_and_is_continued(store: Store, cut: int
     whole = {name for name in store.artefact().files if (store.staging / name).is_file()}
     shell = store.publish()
     assert store.published == ["1"]
-    assert read_digest(LocalShell(), str(store.root / "m" / "1")) == store.artefact().digest
+    assert store.digest() == store.artefact().digest
     if cut > 50_000:
         assert whole, "some file had arrived"
         assert shell.sent < 145_000, "what had arrived was not sent again"
@@ -152,11 +159,66 @@ def test_a_strange_file_that_stays_is_named(store: Store) -> None:
     assert store.published == []
 
 
+def test_too_little_room_is_told_before_anything_is_sent(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_disk(tmp_path, monkeypatch, kibibytes=100)
+    shell = LocalShell()
+    with pytest.raises(
+        ServingError, match=r"m version 1 needs 0\.1 MB more, and the store has only 0\.1 MB left\. Nothing"
+    ):
+        store.publish(shell)
+    assert shell.sent == 0
+    full_disk(tmp_path, monkeypatch, kibibytes=200)
+    store.publish(shell)
+
+
+def test_a_copy_that_is_published_takes_away_what_others_have_left(store: Store) -> None:
+    incoming = store.root / ".incoming"
+    for name, days in (("m-1-0123456789ab", 0), ("m-1-2-0123456789ab", 0), ("m-2-0123456789ab", 0), ("x-1-y", 3)):
+        (incoming / name / "variables").mkdir(parents=True)
+        os.utime(incoming / name, (time.time() - days * 86400,) * 2)
+    store.publish()
+    assert sorted(path.name for path in incoming.iterdir()) == ["m-1-2-0123456789ab", "m-2-0123456789ab"]
+
+
+def test_a_version_goes_as_a_whole(store: Store) -> None:
+    store.publish()
+    store.publish(version=2)
+    (store.root / ".trash" / "m-1" / "left").mkdir(parents=True)
+    hide(LocalShell(), str(store.root), "m", 1)
+    assert store.published == ["2"]
+    assert (store.root / ".trash" / "m-1" / "saved_model.pb").exists()
+    hide(LocalShell(), str(store.root), "m", 1)
+    empty(LocalShell(), str(store.root))
+    assert store.published == ["2"]
+    assert not (store.root / ".trash").exists()
+
+
+def test_many_versions_are_read_at_once(store: Store) -> None:
+    for version in (1, 2):
+        store.publish(version=version)
+    shell = LocalShell()
+    found = read_digests(shell, str(store.root), [("m", 1), ("m", 2), ("m", 3), ("other", 1)])
+    assert found == {("m", version): store.artefact(version).digest for version in (1, 2)}
+    assert len(shell.scripts) == 1
+
+
+def test_a_file_that_can_not_be_read_is_no_digest(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.publish()
+    broken = executable(tmp_path / "broken" / "sha256sum", "exit 1")
+    monkeypatch.setenv("PATH", f"{broken.parent}:{os.environ['PATH']}")
+    with pytest.raises(ServingError):
+        store.digest()
+
+
 def test_an_empty_folder_of_that_number_is_replaced(store: Store) -> None:
     (store.root / "m" / "1").mkdir(parents=True)
-    assert read_digest(LocalShell(), str(store.root / "m" / "1")) is None
+    assert store.digest() is None
     store.publish()
-    assert read_digest(LocalShell(), str(store.root / "m" / "1")) == store.artefact().digest
+    assert store.digest() == store.artefact().digest
 
 
 def test_a_store_that_can_not_be_written_says_so(store: Store) -> None:
@@ -167,23 +229,19 @@ def test_a_store_that_can_not_be_written_says_so(store: Store) -> None:
 
 
 def test_a_folder_that_is_not_there_has_no_digest(store: Store) -> None:
-    assert read_digest(LocalShell(), str(store.root / "none")) is None
+    assert store.digest(7) is None
 
 
 def test_tampering_changes_the_digest(store: Store) -> None:
     store.publish()
     (store.root / "m" / "1" / "saved_model.pb").write_bytes(b"other graph")
-    assert read_digest(LocalShell(), str(store.root / "m" / "1")) != store.artefact().digest
+    assert store.digest() != store.artefact().digest
 
 
 @pytest.mark.skipif(not shutil.which("busybox"), reason="no busybox on this machine; molecule publishes with its image")
 def test_busybox_understands_the_scripts(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    for tool in ("sh", "tar", "find", "sort", "xargs", "sha256sum", "mkdir", "mv", "rm", "sync", "test"):
-        (tools / tool).symlink_to(str(shutil.which("busybox")))
-    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.setenv("PATH", str(busybox_tools(tmp_path)))
     with pytest.raises(ServingError):
         store.publish(LocalShell(cut_after=50_000))
     store.publish()
-    assert read_digest(LocalShell(), str(store.root / "m" / "1")) == store.artefact().digest
+    assert store.digest() == store.artefact().digest

@@ -12,6 +12,24 @@ from ansible.module_utils.basic import env_fallback
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kubeconfig import is_text, parse
 
+# Options of rclone's backends that say where something is and of which kind, not who may read it.
+_PUBLIC_OPTIONS = frozenset(
+    {
+        "account",
+        "auth",
+        "auth_url",
+        "domain",
+        "env_auth",
+        "host",
+        "port",
+        "project_number",
+        "provider",
+        "region",
+        "type",
+    }
+    | {"vendor"}
+)
+
 
 def _from_environment(name: str, **spec: Any) -> dict[str, Any]:
     """Give an argument that AWX's Kubernetes credential, or a user's shell, can set by ``K8S_AUTH_*``."""
@@ -69,7 +87,9 @@ def apply_arguments() -> dict[str, Any]:
 
 
 def secrets(params: Mapping[str, Any]) -> set[str]:
-    """Find what must not be shown of a kubeconfig's content, and of the URLs of proxies; a path is no secret.
+    """Find what must not be shown of a kubeconfig's content, of rclone's remotes, and of the URLs of proxies.
+
+    A path is no secret.
 
     :param params: a module's parameters, with or without what the variables of the environment say.
     """
@@ -78,7 +98,7 @@ def secrets(params: Mapping[str, Any]) -> set[str]:
         return params.get(name) or os.environ.get(f"K8S_AUTH_{name.upper()}")
 
     kubeconfig = given("kubeconfig")
-    found: list[Any] = [_password(given("proxy"))]
+    found: list[Any] = [_password(given("proxy")), *_remotes_secrets(params.get("remotes"))]
     if is_text(kubeconfig):
         found.append(kubeconfig)
         try:
@@ -90,6 +110,18 @@ def secrets(params: Mapping[str, Any]) -> set[str]:
             found.extend(_user_secrets(user))
         found.extend(_password(cluster.get("proxy-url")) for cluster in _entries(kubeconfig, "cluster"))
     return {text for text in found if isinstance(text, str) and text}
+
+
+def _remotes_secrets(remotes: Any) -> Iterator[str]:
+    """Give the values of rclone's options that may be secret: all but those of which it is known that they are not."""
+    if is_text(remotes):
+        yield str(remotes)
+    for options in remotes.values() if isinstance(remotes, Mapping) else []:
+        for name, value in options.items() if isinstance(options, Mapping) else []:
+            if name in ("url", "endpoint"):
+                yield _password(value)
+            elif name not in _PUBLIC_OPTIONS and not isinstance(value, bool) and str(value) not in ("true", "false"):
+                yield str(value)
 
 
 def _entries(kubeconfig: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:

@@ -232,6 +232,12 @@ class Session:
         response = self._send(method, where, data=body, retries=False)
         return response.status, response.data
 
+    def pod_log(self, namespace: str, pod: str) -> str:
+        """Read the last line that a pod has written; empty where there is none, or the user may not see it."""
+        response = self._send("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query={"tailLines": "1"})
+        text: str = response.data.decode(errors="replace") if response.status == 200 else ""
+        return text.strip()
+
     def execute(self, namespace: str, pod: str, command: list[str], container: str) -> Any:
         """Start a command in a container; gives the websocket, which carries its streams as channels."""
         # Not the official client's websocket, which sends no impersonation: the command would run as someone else.

@@ -12,11 +12,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.execut
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
-from ansible_collections.modelfleet.serving.plugins.module_utils._features.model_store import read_record
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import MODELS_PATH
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
-from ansible_collections.modelfleet.serving.plugins.module_utils._store.publish import read_digest
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.publish import read_digests
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.record import Record, read_record
 
 _OURS = {"app.kubernetes.io/managed-by": "modelfleet", "app.kubernetes.io/component": "store"}
 
@@ -46,13 +46,20 @@ def _store(session: Session, claim: Json, pods: list[Json], verify: bool, deadli
     if verify:
         shell = _shell(session, name, pods, deadline)
         row["verified"] = shell is not None
-        row["tampered"] = [
-            {"model": model, "version": int(version), "published": published, "found": found}
-            for model, versions in record.items()
-            for version, published in versions.items()
-            if shell and (found := read_digest(shell, f"{MODELS_PATH}/{model}/{version}")) != published
-        ]
+        row["tampered"] = _tampered(shell, record) if shell else []
     return row
+
+
+def _tampered(shell: PodShell, record: Record) -> list[dict[str, Any]]:
+    """Give the versions whose files are not those that were published."""
+    versions = [(model, int(version)) for model, held in record.items() for version in held]
+    digests = read_digests(shell, MODELS_PATH, versions) if versions else {}
+    found = []
+    for model, version in versions:
+        published, present = record[model][str(version)], digests.get((model, version))
+        if present != published:
+            found.append({"model": model, "version": version, "published": published, "found": present})
+    return found
 
 
 def _shell(session: Session, claim: str, pods: list[Json], deadline: Deadline) -> PodShell | None:

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import (
     container_security,
     metadata,
@@ -20,6 +21,9 @@ Json = dict[str, Any]
 MODELS_PATH = "/models"
 # Every pod that mounts a store bears its name, so that pods which must share a node find each other.
 STORE_LABEL = "modelfleet.serving/store"
+ACCESS_MODES = frozenset({"ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"})
+# The kinds of what is there for a while only, and no part of the bundle.
+_PASSING = frozenset({"Job", "Pod"})
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,10 @@ class StoreSpec:
     """What a model store should be.
 
     :param size: capacity asked for, such as ``10Gi``.
-    :param image: any image with a POSIX shell, tar, find, sort, xargs, sync and sha256sum; busybox will do.
+    :param image: any image with a POSIX shell, tar, find, df, xargs, sync and sha256sum; busybox will do.
+    :param remotes: what rclone has to know to read from remotes, as variables of its environment.
+    :param remotes_secret: a Secret of the user's with such variables.
+    :param overrides: by kind; those of ``Pod`` and ``Job`` are for the loader and for the jobs that fetch.
     """
 
     name: str
@@ -36,11 +43,13 @@ class StoreSpec:
     image: str
     access_modes: tuple[str, ...] = ("ReadWriteOnce",)
     storage_class: str | None = None
+    remotes: dict[str, str] = field(default_factory=dict)
+    remotes_secret: str | None = None
     overrides: dict[str, Json] = field(default_factory=dict)
 
 
 def store(spec: StoreSpec) -> tuple[Json, ...]:
-    """Give the claim of the store."""
+    """Give the claim of the store, and the Secret with what its remotes need."""
     claim: Json = {
         "accessModes": list(spec.access_modes),
         "resources": {"requests": {"storage": spec.size}},
@@ -48,9 +57,31 @@ def store(spec: StoreSpec) -> tuple[Json, ...]:
     if spec.storage_class is not None:
         claim["storageClassName"] = spec.storage_class
     own = metadata(spec.name, spec.namespace, "store", spec.name)
-    return override(
-        [{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": own, "spec": claim}], spec.overrides
-    )
+    objects: list[Json] = [{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": own, "spec": claim}]
+    if spec.remotes:
+        secret = metadata(remotes_name(spec.name), spec.namespace, "store", spec.name)
+        objects.append({"apiVersion": "v1", "kind": "Secret", "metadata": secret, "stringData": spec.remotes})
+    return override(objects, {kind: patch for kind, patch in spec.overrides.items() if kind not in _PASSING})
+
+
+def remotes_name(store_name: str) -> str:
+    """Give the name of the Secret with what a store's remotes need."""
+    return f"{store_name}-remotes"
+
+
+def require_access_modes(modes: Collection[str]) -> tuple[str, ...]:
+    """Check the access modes of a claim.
+
+    :raises InputError: for what Kubernetes does not know, and for what it does not combine.
+    """
+    unknown = sorted(set(modes) - ACCESS_MODES)
+    if unknown or not modes:
+        raise InputError(
+            f"access_modes: {', '.join(unknown) or 'there is none'}.", hint=f"Use {', '.join(sorted(ACCESS_MODES))}."
+        )
+    if "ReadWriteOncePod" in modes and set(modes) != {"ReadWriteOncePod"}:
+        raise InputError("access_modes: ReadWriteOncePod goes with no other mode.", hint="Name it alone, or leave it.")
+    return tuple(modes)
 
 
 def shares_nodes(access_modes: Collection[str]) -> bool:
@@ -75,10 +106,12 @@ def loader(spec: StoreSpec, *, seconds: int) -> Json:
 
     :param seconds: the pod ends by itself after that, so that a controller which died leaves nothing running.
     """
-    return {
+    own = metadata(f"{spec.name}-loader", spec.namespace, "loader", spec.name)
+    own["labels"][STORE_LABEL] = spec.name
+    pod = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": metadata(f"{spec.name}-loader", spec.namespace, "loader", spec.name),
+        "metadata": own,
         "spec": {
             "restartPolicy": "Never",
             "activeDeadlineSeconds": seconds,
@@ -86,6 +119,7 @@ def loader(spec: StoreSpec, *, seconds: int) -> Json:
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
+            "affinity": placement(spec.name, spec.access_modes),
             "securityContext": pod_security(),
             "containers": [
                 {
@@ -100,3 +134,5 @@ def loader(spec: StoreSpec, *, seconds: int) -> Json:
             "volumes": [{"name": "store", "persistentVolumeClaim": {"claimName": spec.name}}],
         },
     }
+    (patched,) = override([pod], {kind: patch for kind, patch in spec.overrides.items() if kind == "Pod"})
+    return patched

@@ -10,18 +10,20 @@ The tree digest is what these standard tools print, so anyone can check it witho
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import stat
 import tarfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.source import parse_source
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.tree import UNREADABLE, Archive, Folder, Tree
 
 _READ_BYTES = 1024 * 1024
 _SHARD = re.compile(r"variables\.data-(\d{5})-of-(\d{5})")
+_GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -29,15 +31,20 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 class Artefact:
     """One version of a model on the controller.
 
-    :param files: path below the folder, such as ``variables/variables.index``, to its sha256 in hexadecimal.
-    :param size: bytes of all files.
+    :param files: path below its root, such as ``variables/variables.index``, to its sha256 in hexadecimal.
+    :param sizes: the same paths to their bytes.
     """
 
     model: str
     version: int
-    folder: Path
+    tree: Tree
     files: dict[str, str]
-    size: int
+    sizes: dict[str, int]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(self.sizes.values())
 
     @property
     def digest(self) -> str:
@@ -65,82 +72,98 @@ def parse_listing(listing: bytes) -> dict[str, str]:
 
 
 def read_artefact(model: str, version: int, source: str) -> Artefact:
-    """Read and check the folder of one version.
+    """Read and check one version, in one pass over its bytes.
 
-    :param source: the folder that holds one folder a version.
-    :raises InputError: when the folder is missing, is no SavedModel, or holds anything but plain files and folders.
+    :param source: the folder that holds one folder a version, or an archive, as :func:`parse_source` reads it.
+    :raises InputError: when it is missing, is no SavedModel, or holds anything but plain files and folders.
     """
-    folder = Path(source).expanduser() / str(version)
     what = f"{model} version {version}"
-    if not folder.is_dir():
-        raise InputError(
-            f"{what}: there is no folder {folder}.",
-            hint="source is the folder that holds one folder a version, named by its number.",
-        )
-    paths = sorted(_plain_files(what, folder))
-    files = {str(path.relative_to(folder)): _file_digest(path) for path in paths}
-    _require_saved_model(what, folder, set(files))
-    return Artefact(model, version, folder, files, sum(path.stat().st_size for path in paths))
+    tree: Folder | Archive = _tree(what, version, source)
+    files, sizes, restores = {}, {}, False
+    try:
+        for path, size, file in tree.files():
+            sizes[path] = size
+            if path.rpartition("/")[2] in _GRAPHS:
+                content = file.read()  # a graph has at most 2 GB, by the format
+                files[path] = hashlib.sha256(content).hexdigest()
+                # A graph that restores variables has this operation, and then its checkpoint always has an index.
+                restores = restores or b"RestoreV2" in content
+            else:
+                files[path] = _digest(file)
+    except UNREADABLE as error:
+        raise InputError(f"{what}: {tree.path} can't be read: {error}.", hint="Copy it again.") from error
+    if isinstance(tree, Archive):
+        tree = replace(tree, prefix=_only_folder(files))
+        files = {path.removeprefix(tree.prefix): digest for path, digest in files.items()}
+        sizes = {path.removeprefix(tree.prefix): size for path, size in sizes.items()}
+    _require_saved_model(what, tree.path, files, restores)
+    return Artefact(model, version, tree, files, sizes)
 
 
-def archive(artefact: Artefact, paths: Iterable[str]) -> Iterator[bytes]:
+def archive(artefact: Artefact, paths: Collection[str]) -> Iterator[bytes]:
     """Stream some files of an artefact as a tar archive, without holding more than a block of it in memory."""
-    for path in paths:
-        source = artefact.folder / path
+    for path, size, file in artefact.tree.files():
+        if path not in paths:
+            continue
         member = tarfile.TarInfo(path)
-        member.size = source.stat().st_size
+        member.size = size
         member.mode = 0o644
         yield member.tobuf(tarfile.GNU_FORMAT)
-        with source.open("rb") as file:
-            while block := file.read(_READ_BYTES):
-                yield block
-        yield bytes(-member.size % tarfile.BLOCKSIZE)
+        while block := file.read(_READ_BYTES):
+            yield block
+        yield bytes(-size % tarfile.BLOCKSIZE)
     # Two empty blocks end an archive.
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def _plain_files(what: str, folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        for name in folders + names:
-            path = Path(parent, name)
-            mode = path.lstat().st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise InputError(
-                    f"{what}: {path} is neither a file nor a folder.",
-                    hint="Links and devices are not copied; put the file itself there.",
-                )
-            if not name.isprintable() or "\\" in name:
-                raise InputError(f"{what}: the file name {name!r} can't be used.", hint="Rename it.")
-            if stat.S_ISREG(mode):
-                yield path
+def _tree(what: str, version: int, source: str) -> Folder | Archive:
+    place = parse_source(source, version)
+    path = Path(place.path)
+    if place.archive:
+        if not path.is_file():
+            raise InputError(f"{what}: there is no archive {path}.", hint="{version} in source stands for the version.")
+        return Archive(what, path, place.archive)
+    if not path.is_dir():
+        raise InputError(
+            f"{what}: there is no folder {path}.",
+            hint="source is the folder that holds one folder a version, named by its number.",
+        )
+    return Folder(what, path)
 
 
-def _require_saved_model(what: str, folder: Path, files: set[str]) -> None:
+def _only_folder(paths: Iterable[str]) -> str:
+    """Give the one folder, with its slash, that an archive holds everything in; empty when there is none such."""
+    tops = {path.partition("/")[0] + "/" if "/" in path else "" for path in paths}
+    return tops.pop() if len(tops) == 1 and tops != {"variables/"} else ""
+
+
+def _require_saved_model(what: str, where: Path, files: Collection[str], restores: bool) -> None:
     """Check that a SavedModel is whole, as far as its files show.
 
     A server may load a model that lacks variables "successfully" and then answer every request with an error.
+
+    :param restores: whether its graph restores variables.
     """
-    graph = next((name for name in ("saved_model.pb", "saved_model.pbtxt") if name in files), None)
-    if graph is None:
+    if not any(name in files for name in _GRAPHS):
         raise InputError(
-            f"{what}: {folder} is no SavedModel: saved_model.pb is missing.",
+            f"{what}: {where} is no SavedModel: saved_model.pb is missing.",
             hint="Export it with tf.saved_model.save or model.export.",
         )
     shards = [match for name in files if (match := _SHARD.fullmatch(name.removeprefix("variables/")))]
     missing = {f"{number:05}" for match in shards for number in range(int(match[2]))} - {match[1] for match in shards}
-    # A graph that restores variables has this operation, and then its checkpoint always has an index.
-    restores = b"RestoreV2" in (folder / graph).read_bytes()
     if (
         (restores and "variables/variables.index" not in files)
         or missing
         or bool(shards) == ("variables/variables.index" not in files)
     ):
         raise InputError(
-            f"{what}: {folder} is an incomplete SavedModel: its variables are missing or incomplete.",
+            f"{what}: {where} is an incomplete SavedModel: its variables are missing or incomplete.",
             hint="Copy or export it again; a server would answer every request with an error.",
         )
 
 
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(_READ_BYTES):
+        digest.update(block)
+    return digest.hexdigest()

@@ -8,7 +8,7 @@ rename publishes them. A copy that was cut off is continued, file by file. A pub
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
@@ -18,13 +18,16 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._store.artefact
     parse_listing,
     tree_digest,
 )
-
-# busybox and GNU tools both understand these.
-_LIST = 'test -d "$1" || exit 0; cd "$1" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 -r sha256sum'
-_UNPACK = 'mkdir -p "$1" && tar -x -f - -C "$1"'
-# sync without arguments, since busybox knows no other; it flushes the store among the rest.
-_PUBLISH = 'mkdir -p "$2" && sync && mv -T "$1" "$2/$3" && sync'
-_REMOVE = 'cd "$1" && shift && rm -f -- "$@"'
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.scripts import (
+    FREE,
+    LIST,
+    LIST_ALL,
+    PUBLISH,
+    REMOVE,
+    TIDY,
+    UNPACK,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.wanted import require_same
 
 
 class Shell(Protocol):
@@ -36,22 +39,24 @@ class Shell(Protocol):
 def publish(shell: Shell, artefact: Artefact, root: str) -> None:
     """Publish a version below a root folder, or find it there already.
 
-    :raises ServingError: when the store holds other files under this version's number, or can't be written.
+    :raises ServingError: when the store holds other files under this version's number, is too full for this one, or
+        can't be written.
     """
     model_folder = f"{root}/{artefact.model}"
-    published = parse_listing(shell(_LIST, f"{model_folder}/{artefact.version}"))
+    published = parse_listing(shell(LIST, f"{model_folder}/{artefact.version}"))
     if published:
-        require_same(artefact, tree_digest(published))
+        require_same(artefact, artefact.digest, tree_digest(published))
         return
     staging = f"{root}/.incoming/{artefact.model}-{artefact.version}-{artefact.digest[7:19]}"
-    staged = parse_listing(shell(_LIST, staging))
-    strange = [path for path in staged if path not in artefact.files]
-    if strange:
-        shell(_REMOVE, staging, *strange)
-    left = [path for path, digest in artefact.files.items() if staged.get(path) != digest]
+    staged = parse_listing(shell(LIST, staging))
+    wrong = [path for path, digest in staged.items() if artefact.files.get(path) != digest]
+    if wrong:
+        shell(REMOVE, staging, *wrong)
+    left = {path for path, digest in artefact.files.items() if staged.get(path) != digest}
     if left:
-        shell(_UNPACK, staging, stdin=archive(artefact, left))
-    arrived = parse_listing(shell(_LIST, staging))
+        _require_room(artefact, sum(artefact.sizes[path] for path in left), int(shell(FREE, root)) * 1024)
+        shell(UNPACK, staging, stdin=archive(artefact, left))
+    arrived = parse_listing(shell(LIST, staging))
     if arrived != artefact.files:
         paths = artefact.files.keys() | arrived.keys()
         wrong = sorted(path for path in paths if arrived.get(path) != artefact.files.get(path))
@@ -59,22 +64,24 @@ def publish(shell: Shell, artefact: Artefact, root: str) -> None:
             f"{artefact}: what arrived in the store differs from the source: {', '.join(wrong)}.",
             hint="Nothing was published; run again to send these files anew.",
         )
-    shell(_PUBLISH, staging, model_folder, str(artefact.version))
+    shell(PUBLISH, staging, model_folder, str(artefact.version))
+    shell(TIDY, root, artefact.model, str(artefact.version))
 
 
-def require_same(artefact: Artefact, digest: str) -> None:
-    """Refuse to put other files under a version's number.
-
-    :raises ServingError: when the digests differ.
-    """
-    if digest != artefact.digest:
+def _require_room(artefact: Artefact, needed: int, free: int) -> None:
+    if needed > free:
         raise ServingError(
-            f"{artefact} is in the store already with other files: {digest}, not {artefact.digest}.",
-            hint="A published version never changes: give the new files a new version number.",
+            f"{artefact} needs {needed / 1e6:.1f} MB more, and the store has only {free / 1e6:.1f} MB left.",
+            hint="Nothing was copied. Raise size where the storage class allows it, or let old versions go with keep.",
         )
 
 
-def read_digest(shell: Shell, folder: str) -> str | None:
-    """Compute the tree digest of a folder in the store; None where there is none."""
-    files = parse_listing(shell(_LIST, folder))
-    return tree_digest(files) if files else None
+def read_digests(shell: Shell, root: str, versions: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], str]:
+    """Compute the tree digests of some versions in a store, in one go; one that is not there is left out."""
+    names = {f"{model}/{version}": (model, version) for model, version in versions}
+    listing = parse_listing(shell(LIST_ALL, root, stdin=["".join(f"{name}\n" for name in [*names, ""]).encode()]))
+    trees: dict[tuple[str, int], dict[str, str]] = {}
+    for path, digest in listing.items():
+        model, version, rest = path.split("/", 2)
+        trees.setdefault(names[f"{model}/{version}"], {})[rest] = digest
+    return {name: tree_digest(files) for name, files in trees.items()}

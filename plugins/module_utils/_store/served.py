@@ -1,0 +1,40 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the servers of a namespace are told to serve from a store."""
+
+from __future__ import annotations
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import config_name
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.collect import Use
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import read_config
+
+_SERVERS = {"app.kubernetes.io/managed-by": "modelfleet", "app.kubernetes.io/component": "server"}
+_WORKLOADS = ("Deployment", "StatefulSet")
+
+
+def served(session: Session, namespace: str, claim: str) -> list[Use]:
+    """Give what each server is told to serve, but for the servers whose workloads surely mount other claims."""
+    mounts: dict[str, set[str]] = {}
+    for kind in _WORKLOADS:
+        for workload in session.find("apps/v1", kind, namespace, labels=_SERVERS):
+            mounts.setdefault(_instance(workload), set()).update(_claims(workload))
+    uses = []
+    for config in session.find("v1", "ConfigMap", namespace, labels=_SERVERS):
+        server = _instance(config)
+        if config["metadata"]["name"] != config_name(server) or (mounts.get(server) and claim not in mounts[server]):
+            continue
+        models = read_config(config.get("data", {}).get("models.config", ""))
+        # By another policy than the specific one, the server chooses by itself.
+        uses += [Use(server, model.name, model.versions or None) for model in models]
+    return uses
+
+
+def _instance(manifest: Json) -> str:
+    name: str = manifest["metadata"]["labels"].get("app.kubernetes.io/instance", "")
+    return name
+
+
+def _claims(workload: Json) -> set[str]:
+    volumes = workload["spec"]["template"]["spec"].get("volumes") or []
+    return {volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume}

@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A namespace in a real cluster of the local fleet, with a store to fill."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.execute import PodShell
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, Kind, wait_until
+from ansible_collections.modelfleet.serving.plugins.module_utils._features import (
+    model_store,
+    model_store_info,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import StoreSpec, loader
+
+Json = dict[str, Any]
+HOME = Path(os.environ.get("MODELFLEET_HOME") or Path.home() / ".cache" / "modelfleet")
+CLUSTER = "modelfleet-gcp-europe-west1"
+BUCKET_PYTHON = Path(__file__).resolve().parents[2] / "build" / "stores" / "python" / "bin" / "python"
+
+
+@dataclass
+class Lab:
+    """A namespace of its own in a real cluster, which takes only pods at the restricted level."""
+
+    session: Session
+    connection: Json
+    namespace: str
+    image: str
+
+    def fill(self, *models: Json, check: bool = False, progress: list[str] | None = None, **more: Any) -> Json:
+        """Run model_store by its own function."""
+        given = {"name": "models", "size": "100Mi", "image": self.image, "models": list(models), "wait_timeout": 120}
+        return self._run(model_store.FEATURE, {**given, **more}, check, progress)
+
+    def info(self) -> Json:
+        """Give what model_store_info says of the store, verified."""
+        (store,) = self._run(model_store_info.FEATURE, {"verify": True}, False, None)["stores"]
+        found: Json = store
+        return found
+
+    def _run(self, feature: Feature, given: Json, check: bool, progress: list[str] | None) -> Json:
+        params = {**self.connection, "namespace": self.namespace, **given}
+        validated = ArgumentSpecValidator(feature.arguments).validate(params)
+        assert not validated.error_messages, validated.error_messages
+        told = (progress if progress is not None else []).append
+        return feature.run(Call(validated.validated_parameters, check_mode=check, progress=told)).as_dict(diff=True)
+
+    def make(self, manifest: Json) -> Json:
+        """Make an object as it is."""
+        where = Ref.of(manifest)
+        return self.session.request(
+            "POST", self.session.path(Ref(where.api_version, where.kind, "", self.namespace)), body=manifest
+        )
+
+    def mount(self) -> PodShell:
+        """Give a shell in a pod that has the store mounted, as a server has it."""
+        spec = StoreSpec("models", self.namespace, "100Mi", self.image)
+        pod = loader(spec, seconds=600)
+        pod["metadata"] |= {"name": "reader", "labels": {"app": "reader"}}
+        pod["spec"].pop("affinity")
+        if self.session.get(Ref.of(pod)) is None:
+            self.make(pod)
+        self._ready("reader")
+        return PodShell(self.session, self.namespace, "reader", "loader", Deadline.after(600))
+
+    def _ready(self, name: str) -> Json:
+        """Wait until a pod is ready; its label ``app`` is its name."""
+        ref = Ref("v1", "Pod", name, self.namespace)
+
+        def judge(objects: dict[Ref, Json]) -> str:
+            return "" if ref in objects and is_ready(objects[ref]) else f"{ref} is not ready"
+
+        kinds = [Kind("v1", "Pod", self.namespace, {"app": name})]
+        return wait_until(self.session, kinds, judge, Deadline.after(60))[ref]
+
+    def jobs(self) -> list[Json]:
+        return self.session.find("batch/v1", "Job", self.namespace)
+
+    def pods(self) -> list[Json]:
+        return self.session.find("v1", "Pod", self.namespace)
+
+
+def on_node(*command: str) -> str:
+    """Run a command on the cluster's node."""
+    node = ["docker", "exec", f"{CLUSTER}-control-plane", *command]
+    return subprocess.run(node, capture_output=True, check=True, text=True).stdout
+
+
+@contextmanager
+def object_store(address: str, folder: Path) -> Iterator[Json]:
+    """Serve a folder as the bucket ``models``; gives the options of a remote for it. See bucket.py."""
+    command = [str(BUCKET_PYTHON), str(Path(__file__).with_name("bucket.py")), address, str(folder)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        keys = json.loads(next(line for line in process.stdout if line.startswith("{")))
+        try:
+            yield {"type": "s3", "provider": "Other", **keys}
+        finally:
+            process.stdin.close()
