@@ -139,7 +139,7 @@ CASES: list[tuple[str, Json, str]] = [
     *((module, {"models": []}, "models is empty. Name one model") for module in MODULES if "models" in GOOD[module]),
     *((module, {"models": None}, "models") for module in MODULES if "models" in GOOD[module]),
     ("model_server", {"models": TWICE}, "models: 'm' stands there more than once. Name each one once."),
-    ("model_server", model(versions=[]), "models: m has no version to serve. List one or more in versions."),
+    ("model_server", model(versions=[]), "models: m has no version to serve. List one or more in versions, or set"),
     ("model_server", model(versions=[1, 1]), "models: m: versions: '1' stands there more than once."),
     ("model_server", model(versions=[0]), "models: m: 0 is no model version. Use a whole number from 1."),
     ("model_server", model(versions=["one"]), "versions"),

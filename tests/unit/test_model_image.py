@@ -243,7 +243,7 @@ PLANS: list[tuple[Json, set[str], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "there", "calls"), PLANS, ids=str)
+@pytest.mark.parametrize(("asked", "there", "calls"), PLANS)
 def test_an_image_gets_where_it_lacks(
     asked: Json, there: set[str], calls: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

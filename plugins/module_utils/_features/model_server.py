@@ -98,6 +98,7 @@ def run(call: Call) -> Result:
         "rest_timeout_seconds": params["rest_timeout_seconds"],
         "overrides": params["overrides"],
     }
+    server(ServerSpec(**given))  # what is wrong with it is said before the first call
     with connect(params, call.warn) as session:
         spec = ServerSpec(**given, access_modes=_access_modes(session, given, call.check_mode))
         bundle = Bundle(bundle_name, namespace, server(spec))

@@ -12,11 +12,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready, live_pods
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
-from ansible_collections.modelfleet.serving.plugins.module_utils._store.record import read_record
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.image_server import MODEL_LABEL
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import REST_PORT, config_name
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.record import read_record
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import ServedModel, read_config
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.rest import (
     labelled_version,
