@@ -39,7 +39,9 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.serv
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.record import read_sizes
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.golden import GOLDEN_OPTIONS
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.memory import require_memory
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import (
     SERVED_OPTIONS,
     config_text,
@@ -100,7 +102,11 @@ def run(call: Call) -> Result:
     }
     server(ServerSpec(**given))  # what is wrong with it is said before the first call
     with connect(params, call.warn) as session:
-        spec = ServerSpec(**given, access_modes=_access_modes(session, given, call.check_mode))
+        claim = _claim(session, given, call.check_mode)
+        spec = ServerSpec(**given, access_modes=_access_modes(session, claim))
+        configured = _configured(session, spec)
+        limit = (spec.resources.get("limits") or {}).get("memory")
+        require_memory(configured, spec.models, read_sizes(claim), limit)
         bundle = Bundle(bundle_name, namespace, server(spec))
         deployment = Ref("apps/v1", "Deployment", name, namespace)
         replicas = None if spec.autoscaling else spec.replicas
@@ -108,7 +114,7 @@ def run(call: Call) -> Result:
         if call.check_mode:
             bundle, returned = prepare(session, bundle, deployment, replicas, check=True)
             return result_of(apply(session, bundle, check=True, force=force or returned))
-        before = _reload(call, session, bundle, spec, deadline) if params["wait"] else []
+        before = _reload(call, session, bundle, spec, configured, deadline) if params["wait"] else []
         bundle, returned = prepare(session, bundle, deployment, replicas, check=False)
         changes = apply(session, bundle, force=force or returned, deadline=deadline)
         if any(change.action == "updated" and change.ref.kind == "ConfigMap" for change in changes):
@@ -123,40 +129,56 @@ def run(call: Call) -> Result:
         return result
 
 
-def _access_modes(session: Session, given: Mapping[str, Any], check: bool) -> tuple[str, ...]:
-    """Read how the store can be mounted, which decides where the pods may run.
+def _claim(session: Session, given: Mapping[str, Any], check: bool) -> Json | None:
+    """Read the claim of the store; None where a task before this one may be about to make it.
 
-    :raises InputError: when there is no such store, and for one that a rollout would wait for without end.
+    :raises InputError: when there is no such store.
     """
     ref = Ref("v1", "PersistentVolumeClaim", given["store"], given["namespace"])
     claim = session.get(ref)
-    if claim is None:
-        if check:  # a task before this one may be about to make it
-            return _DEFAULT_ACCESS_MODES
+    if claim is None and not check:
         raise InputError(
             f"cluster {session.name}: there is no {ref} to serve from.",
             hint="Make it by modelfleet.serving.model_store first, or correct store.",
         )
+    return claim
+
+
+def _access_modes(session: Session, claim: Json | None) -> tuple[str, ...]:
+    """Give how the store can be mounted, which decides where the pods may run.
+
+    :raises InputError: for a store that a rollout would wait for without end.
+    """
+    if claim is None:
+        return _DEFAULT_ACCESS_MODES
     modes = tuple(claim["spec"]["accessModes"])
     if modes == ("ReadWriteOncePod",):
         raise InputError(
-            f"cluster {session.name}: {ref} is for one pod only (ReadWriteOncePod), and a rollout needs two.",
+            f"cluster {session.name}: {Ref.of(claim)} is for one pod only (ReadWriteOncePod), and a rollout needs two.",
             hint="Use ReadWriteOnce, for pods on one node, or ReadWriteMany, for pods on several.",
         )
     return modes
 
 
-def _reload(call: Call, session: Session, bundle: Bundle, spec: ServerSpec, deadline: Deadline) -> list[Change]:
+def _configured(session: Session, spec: ServerSpec) -> Models:
+    """Give what the server was told to serve last; nothing where there is none."""
+    config = session.get(Ref("v1", "ConfigMap", config_name(spec.name), spec.namespace))
+    return read_config((config or {}).get("data", {}).get("models.config", ""))
+
+
+def _reload(
+    call: Call, session: Session, bundle: Bundle, spec: ServerSpec, configured: Models, deadline: Deadline
+) -> list[Change]:
     """Bring the pods that run to the new configuration, except for its last step, which the apply makes.
 
+    :param configured: what they were told to serve last.
     :returns: what the apply would have changed before, or nothing where there was no step.
     """
-    config = session.get(Ref("v1", "ConfigMap", config_name(spec.name), spec.namespace))
-    text = (config or {}).get("data", {}).get("models.config", "")
-    pods = session.find("v1", "Pod", spec.namespace, labels=server_selector(spec.name)) if text else []
+    if not configured or configured == spec.models:
+        return []
+    pods = session.find("v1", "Pod", spec.namespace, labels=server_selector(spec.name))
     running = _transports(session, [pod for pod in live_pods(pods) if is_ready(pod)])
-    configured = read_config(text)
-    if not running or configured == spec.models:
+    if not running:
         return []
     current = loaded_models(configured, running)
     force = call.params["force_conflicts"]

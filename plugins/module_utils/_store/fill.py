@@ -21,6 +21,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._store.publish 
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.record import (
     Record,
     read_record,
+    read_sizes,
     with_version,
     without,
     write_record,
@@ -96,12 +97,13 @@ class Filling:
                         self.call.progress(f"{self._claim}: {entry}, {entry.artefact.size / 1e6:.1f} MB")
                         publish(shell, entry.artefact, MODELS_PATH)
                         done[str(entry)] = Fetched(entry.artefact.digest, entry.artefact.size)
-                        record = self._recorded(entry, entry.artefact.digest)
+                        record = self._recorded(entry, done[str(entry)])
                 for model, version in work.gone:
                     self.call.progress(f"{self._claim}: {model} version {version} goes")
                     # The record first: should this run end here, a version must not seem to be there.
-                    record = without(read_record(self.session.get(self._claim)), [(model, version)])
-                    write_record(self.session, self._claim, record)
+                    claim = self.session.get(self._claim)
+                    record = without(read_record(claim), [(model, version)])
+                    write_record(self.session, self._claim, record, read_sizes(claim))
                     hide(shell, MODELS_PATH, model, version)
                 if work.gone:
                     empty(shell, MODELS_PATH)
@@ -128,12 +130,15 @@ class Filling:
             fetched = read_report(entry, words)
             if entry.digest is not None:
                 require_same(entry, entry.digest, fetched.digest)
-            return fetched, self._recorded(entry, fetched.digest)
+            return fetched, self._recorded(entry, fetched)
 
-    def _recorded(self, entry: Wanted, digest: str) -> Record:
+    def _recorded(self, entry: Wanted, fetched: Fetched) -> Record:
         """Record a version, beside what another run may have recorded meanwhile."""
-        record = with_version(read_record(self.session.get(self._claim)), entry.model, entry.version, digest)
-        write_record(self.session, self._claim, record)
+        claim = self.session.get(self._claim)
+        record = with_version(read_record(claim), entry.model, entry.version, fetched.digest)
+        sizes = read_sizes(claim)
+        sizes.setdefault(entry.model, {})[str(entry.version)] = fetched.size
+        write_record(self.session, self._claim, record, sizes)
         return record
 
 

@@ -14,18 +14,27 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session
 
 RECORD = "modelfleet.serving/versions"
+# Beside it, by which a server knows what it will need to load them.
+SIZES = "modelfleet.serving/bytes"
 # A field manager of its own, so that applying the claim never takes the record away.
 _MANAGER = "modelfleet-store"
 # What check mode says of a digest that only the copy will tell.
 UNKNOWN = "known when it is copied"
 
 Record: TypeAlias = "dict[str, dict[str, str]]"
+Sizes: TypeAlias = "dict[str, dict[str, int]]"
 
 
 def read_record(claim: Json | None) -> Record:
     """Read which versions a claim's volume holds, with their digests: model to version to digest."""
     text = (claim or {}).get("metadata", {}).get("annotations", {}).get(RECORD)
     return cast(Record, json.loads(text)) if text else {}
+
+
+def read_sizes(claim: Json | None) -> Sizes:
+    """Read the bytes of the versions: model to version to the bytes of its files."""
+    text = (claim or {}).get("metadata", {}).get("annotations", {}).get(SIZES)
+    return cast(Sizes, json.loads(text)) if text else {}
 
 
 def with_version(record: Record, model: str, version: int, digest: str) -> Record:
@@ -43,15 +52,20 @@ def without(record: Record, gone: Iterable[tuple[str, int]]) -> Record:
     return {model: versions for model, versions in left.items() if versions}
 
 
-def write_record(session: Session, claim: Ref, record: Record) -> None:
-    """Put a record onto its claim."""
+def write_record(session: Session, claim: Ref, record: Record, sizes: Sizes) -> None:
+    """Put a record onto its claim, with the sizes of what it holds."""
+    sizes = {
+        model: {version: sizes[model][version] for version in versions if version in sizes[model]}
+        for model, versions in record.items()
+        if model in sizes
+    }
     body: dict[str, Any] = {
         "apiVersion": claim.api_version,
         "kind": claim.kind,
         "metadata": {
             "name": claim.name,
             "namespace": claim.namespace,
-            "annotations": {RECORD: json.dumps(record, sort_keys=True)},
+            "annotations": {RECORD: json.dumps(record, sort_keys=True), SIZES: json.dumps(sizes, sort_keys=True)},
         },
     }
     query = {"fieldManager": _MANAGER}
