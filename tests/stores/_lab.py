@@ -110,7 +110,11 @@ def object_store(address: str, folder: Path) -> Iterator[Json]:
     ) as process:
         assert process.stdin
         assert process.stdout
-        keys = json.loads(next(line for line in process.stdout if line.startswith("{")))
+        keys: Json = {}
+        while not keys:
+            line = process.stdout.readline()
+            assert line, "the object store ended before it said its keys"
+            keys = json.loads(line) if line.startswith("{") else {}
         try:
             yield {"type": "s3", "provider": "Other", **keys}
         finally:

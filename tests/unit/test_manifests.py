@@ -269,7 +269,7 @@ def test_probes_ask_by_the_requests_that_the_configuration_brings() -> None:
         "metadata.iris.http",
         "golden.iris.http",  # that of half_plus_two is too large for a ConfigMap
     }
-    head, _, body = files["golden.iris.http"].partition("\r\n\r\n")
+    head, _blank, body = files["golden.iris.http"].partition("\r\n\r\n")
     assert head.startswith("POST /v1/models/iris:predict HTTP/1.1\r\n")
     assert f"Content-Length: {len(body)}" in head
     assert json.loads(body) == {"instances": [[1.0, 2.0]]}

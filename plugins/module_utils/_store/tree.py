@@ -33,7 +33,6 @@ class Tree(Protocol):
 
     def files(self) -> Iterator[tuple[str, int, IO[bytes]]]:
         """Give each file's path, size in bytes, and content, which is there until the next one."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -144,19 +144,20 @@ def steps(current: Iterable[ServedModel], wanted: Iterable[ServedModel]) -> list
     """
     before, after = ({model.name: model for model in models} for models in (current, wanted))
     beside, moved = [], []
-    for name in [*after, *(name for name in before if name not in after)]:
-        old, new = before.get(name), after.get(name)
-        if old is None or new is None or old.policy != "specific" or new.policy != "specific":
+    for new in after.values():
+        old = before.get(new.name)
+        if old is None or old.policy != "specific" or new.policy != "specific":
             # A server loads what is new before it unloads the old by itself; only labels need more than that.
-            kept = new or old
-            assert kept is not None
-            beside.append(kept)
-            moved.append(kept)
-            continue
-        versions = tuple(sorted({*old.versions, *new.versions}))
-        labels = {label: version for label, version in old.labels.items() if version in versions}
-        beside.append(replace(new, versions=versions, labels=labels))
-        moved.append(replace(new, versions=versions))
+            beside.append(new)
+            moved.append(new)
+        else:
+            versions = tuple(sorted({*old.versions, *new.versions}))
+            labels = {label: version for label, version in old.labels.items() if version in versions}
+            beside.append(replace(new, versions=versions, labels=labels))
+            moved.append(replace(new, versions=versions))
+    leaving = [model for name, model in before.items() if name not in after]
+    beside += leaving
+    moved += leaving
     found: list[tuple[ServedModel, ...]] = []
     for step in (tuple(beside), tuple(moved), tuple(after.values())):
         if _as_set(step) != _as_set(found[-1] if found else before.values()):
