@@ -155,7 +155,7 @@ build/bench/python/.complete: tests/benchmarks/requirements.lock .venv/.complete
 	@touch $@
 
 .PHONY: bench
-bench: fleet build/bench/python/.complete ## Measure applying a bundle against kubernetes.core, kubectl and Helm; verifying a store
+bench: fleet build/bench/python/.complete ## Measure applying a bundle, rolling out a version, verifying a store
 	@$(STAGES) $(PLAYBOOK) -i localhost, tests/benchmarks/setup.yml
 	@build/bench/python/bin/python tests/benchmarks/apply.py
 	@build/bench/python/bin/python tests/benchmarks/rollout.py
