@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from _models import saved_model
+from _models import no_graph, no_index, no_shard, no_variables, only_index, saved_model
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.artefact import (
@@ -211,27 +211,6 @@ def _not_unicode(folder: Path) -> None:
     (Path(os.fsdecode(os.fsencode(folder) + b"/\xff"))).touch()
 
 
-def _no_graph(folder: Path) -> None:
-    (folder / "saved_model.pb").unlink()
-
-
-def _no_variables(folder: Path) -> None:
-    shutil.rmtree(folder / "variables")
-
-
-def _no_index(folder: Path) -> None:
-    (folder / "variables" / "variables.index").unlink()
-
-
-def _no_shard(folder: Path) -> None:
-    (folder / "variables" / "variables.data-00001-of-00002").unlink()
-
-
-def _only_index(folder: Path) -> None:
-    for shard in (folder / "variables").glob("*.data-*"):
-        shard.unlink()
-
-
 def _empty(folder: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
@@ -248,15 +227,15 @@ def _empty(folder: Path) -> None:
         (_newline, r"the file name 'a\nb' can't be used. Rename it."),
         (_backslash, r"the file name 'a\\b' can't be used. Rename it."),
         (_not_unicode, "can't be used. Rename it."),
-        (_no_graph, "is no SavedModel: saved_model.pb is missing. Export it"),
+        (no_graph, "is no SavedModel: saved_model.pb is missing. Export it"),
         (_empty, "is no SavedModel: saved_model.pb is missing. Export it"),
         (
-            _no_variables,
+            no_variables,
             "is an incomplete SavedModel: its variables are missing or incomplete. Copy or",
         ),
-        (_no_index, "is an incomplete SavedModel"),
-        (_no_shard, "is an incomplete SavedModel"),
-        (_only_index, "is an incomplete SavedModel"),
+        (no_index, "is an incomplete SavedModel"),
+        (no_shard, "is an incomplete SavedModel"),
+        (only_index, "is an incomplete SavedModel"),
         (shutil.rmtree, "there is no folder"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

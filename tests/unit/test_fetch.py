@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _models import saved_model
+from _models import no_graph, no_index, no_shard, no_variables, only_index, saved_model
 from _tools import busybox_tools, full_disk, rclone
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
@@ -194,27 +194,6 @@ def test_a_source_that_does_not_exist_is_final(lab: Lab, source: str) -> None:
     assert "m version 1: there is nothing at r:none" in words
 
 
-def _no_graph(folder: Path) -> None:
-    (folder / "saved_model.pb").unlink()
-
-
-def _no_variables(folder: Path) -> None:
-    shutil.rmtree(folder / "variables")
-
-
-def _no_index(folder: Path) -> None:
-    (folder / "variables" / "variables.index").unlink()
-
-
-def _no_shard(folder: Path) -> None:
-    (folder / "variables" / "variables.data-00001-of-00002").unlink()
-
-
-def _only_index(folder: Path) -> None:
-    for shard in (folder / "variables").glob("*.data-*"):
-        shard.unlink()
-
-
 def _binary_graph(folder: Path) -> None:
     shutil.rmtree(folder / "variables")
     (folder / "saved_model.pb").write_bytes(b"\x00\x01graph\x00save/RestoreV2\x00\xff")
@@ -224,11 +203,11 @@ def _binary_graph(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (_no_graph, "it is no SavedModel: saved_model.pb is missing. Export it"),
-        (_no_variables, "it is an incomplete SavedModel: its variables"),
-        (_no_index, "it is an incomplete SavedModel"),
-        (_no_shard, "it is an incomplete SavedModel"),
-        (_only_index, "it is an incomplete SavedModel"),
+        (no_graph, "it is no SavedModel: saved_model.pb is missing. Export it"),
+        (no_variables, "it is an incomplete SavedModel: its variables"),
+        (no_index, "it is an incomplete SavedModel"),
+        (no_shard, "it is an incomplete SavedModel"),
+        (only_index, "it is an incomplete SavedModel"),
         (_binary_graph, "it is an incomplete SavedModel"),
     ],
 )
@@ -248,7 +227,7 @@ def test_what_is_no_whole_saved_model_is_refused(
 
 
 def test_a_model_without_variables_is_whole(lab: Lab) -> None:
-    _no_variables(lab.remote / "m" / "1")
+    no_variables(lab.remote / "m" / "1")
     (lab.remote / "m" / "1" / "saved_model.pb").write_bytes(b"a graph of constants")
     assert lab.fetch()[0] == 0
     assert lab.stored() == lab.digest()

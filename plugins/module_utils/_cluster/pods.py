@@ -21,6 +21,12 @@ def live_pods(objects: Iterable[Json]) -> list[Json]:
     return [entry for entry in objects if entry["kind"] == "Pod" and not entry["metadata"].get("deletionTimestamp")]
 
 
+def claims_of(pod_spec: Json) -> list[str]:
+    """Give the names of the volume claims that a pod, by its ``spec``, has mounted or is about to."""
+    volumes = pod_spec.get("volumes") or []
+    return [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
+
+
 def owned_by(owner: Json, objects: Iterable[Json]) -> list[Json]:
     """Give the live pods that a controller made; of a StatefulSet, those of its present template."""
     uid, revision = owner["metadata"].get("uid"), owner.get("status", {}).get("updateRevision")

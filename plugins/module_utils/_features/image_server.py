@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, delete
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.applyset import ApplySet
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
     apply_arguments,
     cluster_arguments,
@@ -19,11 +18,16 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.argume
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_gone, wait_ready
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import prepare
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._features.server_bundle import (
+    bundle_name,
+    remove,
+    require_replicas,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import (
     AUTOSCALING_OPTION,
     read_autoscaling,
@@ -43,18 +47,10 @@ def run(call: Call) -> Result:
     params = call.params
     name = require_dns_label(params["name"], "name")
     namespace = require_dns_label(params["namespace"], "namespace")
-    # As model_server calls it: one name is one server, whichever serves it.
-    bundle_name = f"server-{name}"
     deadline = Deadline.after(params["wait_timeout"])
     if params["state"] == "absent":
-        with connect(params, call.warn) as session:
-            changes = delete(session, Bundle(bundle_name, namespace, ()), check=call.check_mode)
-            if params["wait"] and not call.check_mode:
-                labels = ApplySet(bundle_name, namespace).member_labels
-                wait_gone(session, [change.ref for change in changes], labels, deadline, call.progress)
-            return result_of(changes)
-    if params["replicas"] < 1:
-        raise InputError(f"replicas: {params['replicas']} is too few.", hint="Use 1 or more, or state: absent.")
+        return remove(call, name, namespace, deadline)
+    require_replicas(params["replicas"])
     if not params["image"]:  # a variable that is empty or null by mistake
         raise InputError(f"image: {params['image']!r} is no image.", hint="Name it, with its tag or digest.")
     spec = ImageServerSpec(
@@ -72,7 +68,7 @@ def run(call: Call) -> Result:
         overrides=params["overrides"],
     )
     with connect(params, call.warn) as session:
-        bundle = Bundle(bundle_name, namespace, image_server(spec))
+        bundle = Bundle(bundle_name(name), namespace, image_server(spec))
         deployment = Ref("apps/v1", "Deployment", name, namespace)
         replicas = None if spec.autoscaling else spec.replicas
         bundle, returned = prepare(session, bundle, deployment, replicas, check=call.check_mode)

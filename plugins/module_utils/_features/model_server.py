@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, apply_ahead, delete
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.applyset import ApplySet
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, apply_ahead
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
     apply_arguments,
     cluster_arguments,
@@ -20,11 +19,16 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import Change, result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import current_pods, is_ready, live_pods
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_gone, wait_ready
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import prepare
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._features.server_bundle import (
+    bundle_name,
+    remove,
+    require_replicas,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import (
     AUTOSCALING_OPTION,
     read_autoscaling,
@@ -70,17 +74,10 @@ def run(call: Call) -> Result:
     params = call.params
     name = require_dns_label(params["name"], "name")
     namespace = require_dns_label(params["namespace"], "namespace")
-    bundle_name = f"server-{name}"
     deadline = Deadline.after(params["wait_timeout"])
     if params["state"] == "absent":
-        with connect(params, call.warn) as session:
-            changes = delete(session, Bundle(bundle_name, namespace, ()), check=call.check_mode)
-            if params["wait"] and not call.check_mode:
-                labels = ApplySet(bundle_name, namespace).member_labels
-                wait_gone(session, [change.ref for change in changes], labels, deadline, call.progress)
-            return result_of(changes)
-    if params["replicas"] < 1:
-        raise InputError(f"replicas: {params['replicas']} is too few.", hint="Use 1 or more, or state: absent.")
+        return remove(call, name, namespace, deadline)
+    require_replicas(params["replicas"])
     tls = params["grpc_tls"]
     given: dict[str, Any] = {
         "name": name,
@@ -107,7 +104,7 @@ def run(call: Call) -> Result:
         configured = _configured(session, spec)
         limit = (spec.resources.get("limits") or {}).get("memory")
         require_memory(configured, spec.models, read_sizes(claim), limit)
-        bundle = Bundle(bundle_name, namespace, server(spec))
+        bundle = Bundle(bundle_name(name), namespace, server(spec))
         deployment = Ref("apps/v1", "Deployment", name, namespace)
         replicas = None if spec.autoscaling else spec.replicas
         force = params["force_conflicts"]

@@ -9,12 +9,12 @@ from typing import Any
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import cluster_arguments
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready, live_pods
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import claims_of, is_ready, live_pods
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.image_server import MODEL_LABEL
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import REST_PORT, config_name
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import OUR_SERVERS, server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.record import read_record
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import ServedModel, read_config
@@ -24,14 +24,12 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.rest
     pod_transport,
 )
 
-_OURS = {"app.kubernetes.io/managed-by": "modelfleet", "app.kubernetes.io/component": "server"}
-
 
 def run(call: Call) -> Result:
     """Read the servers of a namespace, or the one named."""
     namespace = require_dns_label(call.params["namespace"], "namespace")
     name = call.params["name"]
-    labels = {**_OURS, **server_selector(require_dns_label(name, "name"))} if name is not None else _OURS
+    labels = {**OUR_SERVERS, **server_selector(require_dns_label(name, "name"))} if name is not None else OUR_SERVERS
     with connect(call.params, call.warn) as session:
         deployments = session.find("apps/v1", "Deployment", namespace, labels=labels)
         return Result(values={"servers": [_server(session, namespace, entry) for entry in deployments]})
@@ -40,17 +38,13 @@ def run(call: Call) -> Result:
 def _server(session: Session, namespace: str, deployment: Json) -> dict[str, Any]:
     name = deployment["metadata"]["name"]
     spec, status = deployment["spec"], deployment.get("status", {})
-    configs = session.find("v1", "ConfigMap", namespace, labels={**_OURS, **server_selector(name)})
+    configs = session.find("v1", "ConfigMap", namespace, labels={**OUR_SERVERS, **server_selector(name)})
     config = next((entry for entry in configs if entry["metadata"]["name"] == config_name(name)), None)
     models = read_config((config or {}).get("data", {}).get("models.config", ""))
     if of_image := spec["template"]["metadata"]["labels"].get(MODEL_LABEL):
         models = (ServedModel(of_image, ()),)
     pods = live_pods(session.find("v1", "Pod", namespace, labels=server_selector(name)))
-    claims = [
-        volume["persistentVolumeClaim"]["claimName"]
-        for volume in spec["template"]["spec"]["volumes"]
-        if "persistentVolumeClaim" in volume
-    ]
+    claims = claims_of(spec["template"]["spec"])
     claim = session.get(Ref("v1", "PersistentVolumeClaim", claims[0], namespace)) if claims else None
     record = read_record(claim)
     return {

@@ -77,13 +77,6 @@ def _container(spec: ImageServerSpec) -> Json:
         "ports": [{"name": "rest", "containerPort": REST_PORT}],
         "startupProbe": {**ready, "periodSeconds": 1, "failureThreshold": spec.start_seconds},
         "readinessProbe": {**ready, "periodSeconds": 5, "failureThreshold": 2},
-        # Only that it accepts connections: a server busy with predicting must not be restarted.
-        "livenessProbe": {
-            "tcpSocket": {"port": "rest"},
-            "periodSeconds": 10,
-            "failureThreshold": 6,
-            "timeoutSeconds": 10,
-        },
         "securityContext": container_security(),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     }

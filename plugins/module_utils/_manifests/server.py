@@ -236,13 +236,6 @@ def _container(spec: ServerSpec) -> Json:
             "failureThreshold": 2,
             "timeoutSeconds": 5,
         },
-        # Only that it accepts connections: a server busy with loading or predicting must not be restarted.
-        "livenessProbe": {
-            "tcpSocket": {"port": "rest"},
-            "periodSeconds": 10,
-            "failureThreshold": 6,
-            "timeoutSeconds": 10,
-        },
         "securityContext": container_security(),
         "volumeMounts": mounts,
     }

@@ -17,13 +17,16 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.comm
 Json = dict[str, Any]
 
 COMPONENT = "server"
+# By which every server of ours is found, whatever its name.
+OUR_SERVERS = {"app.kubernetes.io/managed-by": "modelfleet", "app.kubernetes.io/component": COMPONENT}
 
 
 @dataclass(frozen=True)
 class Workload:
     """A server's pods.
 
-    :param container: the container, with its probes; this adds what makes it leave without losing a request.
+    :param container: the container, with a port ``rest`` and the probes of its start and readiness; this adds that
+        of its liveness, and what makes it leave without losing a request.
     :param service_ports: the ports of its Service.
     :param replicas: the number of pods; with ``autoscaling`` the autoscaler alone decides.
     :param drain_seconds: how long a pod that is told to leave keeps answering: longer than a balancer needs to notice
@@ -77,6 +80,13 @@ def server_selector(server_name: str) -> dict[str, str]:
 def _deployment(spec: Workload, own: Json, pods: dict[str, str]) -> Json:
     container = {
         **spec.container,
+        # Only that it accepts connections: a server busy with loading or predicting must not be restarted.
+        "livenessProbe": {
+            "tcpSocket": {"port": "rest"},
+            "periodSeconds": 10,
+            "failureThreshold": 6,
+            "timeoutSeconds": 10,
+        },
         # Traffic still comes until every balancer has noticed that the pod leaves.
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(spec.drain_seconds)]}}},
     }

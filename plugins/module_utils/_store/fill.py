@@ -10,6 +10,7 @@ from typing import Any
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.helpers import job_report, pod_shell
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import claims_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, ServingError
@@ -146,6 +147,4 @@ def _mounts(pod: dict[str, Any], claim: str) -> bool:
     """Tell whether a pod that is none of our helpers has a claim mounted, or is about to."""
     helper = pod["metadata"].get("labels", {}).get("app.kubernetes.io/component") in ("fetch", "loader")
     ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-    volumes = pod["spec"].get("volumes") or []
-    names = [entry["persistentVolumeClaim"]["claimName"] for entry in volumes if "persistentVolumeClaim" in entry]
-    return claim in names and not (helper or ended)
+    return claim in claims_of(pod["spec"]) and not (helper or ended)

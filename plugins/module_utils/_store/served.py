@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import claims_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import config_name
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import OUR_SERVERS
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.collect import Use
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import read_config
 
-_SERVERS = {"app.kubernetes.io/managed-by": "modelfleet", "app.kubernetes.io/component": "server"}
 _WORKLOADS = ("Deployment", "StatefulSet")
 
 
@@ -17,10 +18,10 @@ def served(session: Session, namespace: str, claim: str) -> list[Use]:
     """Give what each server is told to serve, but for the servers whose workloads surely mount other claims."""
     mounts: dict[str, set[str]] = {}
     for kind in _WORKLOADS:
-        for workload in session.find("apps/v1", kind, namespace, labels=_SERVERS):
-            mounts.setdefault(_instance(workload), set()).update(_claims(workload))
+        for workload in session.find("apps/v1", kind, namespace, labels=OUR_SERVERS):
+            mounts.setdefault(_instance(workload), set()).update(claims_of(workload["spec"]["template"]["spec"]))
     uses = []
-    for config in session.find("v1", "ConfigMap", namespace, labels=_SERVERS):
+    for config in session.find("v1", "ConfigMap", namespace, labels=OUR_SERVERS):
         server = _instance(config)
         if config["metadata"]["name"] != config_name(server) or (mounts.get(server) and claim not in mounts[server]):
             continue
@@ -33,8 +34,3 @@ def served(session: Session, namespace: str, claim: str) -> list[Use]:
 def _instance(manifest: Json) -> str:
     name: str = manifest["metadata"]["labels"].get("app.kubernetes.io/instance", "")
     return name
-
-
-def _claims(workload: Json) -> set[str]:
-    volumes = workload["spec"]["template"]["spec"].get("volumes") or []
-    return {volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume}
