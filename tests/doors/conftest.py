@@ -5,11 +5,24 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Give a folder with a short name.
+
+    The socket that ansible-core 2.21 makes below ``TMPDIR`` may have 107 characters; with a longer name, a run ends
+    with "Local RPC server did not start".
+    """
+    with tempfile.TemporaryDirectory(prefix="doors-") as folder:
+        yield Path(folder)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
