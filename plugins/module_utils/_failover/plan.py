@@ -75,7 +75,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """Give the plan as JSON can hold it."""
-        return asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 def select(clusters: Iterable[Cluster], words: Iterable[str], option: str) -> tuple[str, ...]:
