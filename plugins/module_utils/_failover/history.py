@@ -4,17 +4,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._failover.journal import Entry
 
+Run = dict[str, Any]
 # A run that failed is not over: its traffic may be anywhere, until it is resumed, undone or replaced.
 OUTCOMES = frozenset({"completed", "reverted", "abandoned", "refused"})
 
 
-def runs(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+def runs(entries: Iterable[Entry]) -> list[Run]:
     """Put the entries of each run together, oldest run first.
 
     :return: run, who, why, epoch, action, started, ended, outcome, reason, seconds by phase, lost, plan.
@@ -26,7 +28,7 @@ def runs(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     return [_run(name, events) for name, events in found.items()]
 
 
-def unfinished(entries: Iterable[Entry]) -> dict[str, Any] | None:
+def unfinished(entries: Iterable[Entry]) -> Run | None:
     """Give the last run that intended to move traffic and has no outcome."""
     entries = tuple(entries)
     for run in reversed(runs(entries)):
@@ -58,7 +60,7 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
-def _run(name: str, events: list[Entry]) -> dict[str, Any]:
+def _run(name: str, events: list[Entry]) -> Run:
     intent = next((entry for entry in events if entry.event == "intent"), None)
     last = events[-1]
     outcome = last.event if last.event in OUTCOMES or last.event == "failed" else "unfinished"
@@ -98,7 +100,7 @@ def _seconds(events: list[Entry], data: dict[str, Any]) -> dict[str, float]:
             marks.append((phase, entry.time))
     found = {
         phase: round(seconds_between(earlier, later), 3)
-        for (_before, earlier), (phase, later) in zip(marks, marks[1:], strict=False)
+        for (_before, earlier), (phase, later) in itertools.pairwise(marks)
     }
     if len(marks) > 1:
         found["whole"] = round(seconds_between(marks[0][1], marks[-1][1]), 3)

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The journal: what was intended and what became of it, one line an event, on disk before the next step is done.
 
-A line is JSON with the checksum of the line before it, so a line that was changed, lost or put in between shows. A small
-file beside it, the head, holds the last line's number and checksum, so that lines cut off at the end show as well.
+A line is JSON with the checksum of the line before it, so a line that was changed, lost or put in between shows. A
+small file beside it, the head, holds the last line's number and checksum, so that lines cut off at the end show too.
 
-The only damage that mends itself is a last line without its end: that is a run that died while it wrote, and nothing was
-done on the strength of it. It is kept aside. Everything else is refused until somebody says ``recover``.
+The only damage that mends itself is a last line without its end: that is a run that died while it wrote, and nothing
+was done on the strength of it. It is kept aside. Everything else is refused until somebody says ``recover``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +110,8 @@ def read(path: Path) -> Content:
         raise JournalError(
             f"the journal {path} is damaged: {content.damage}",
             hint=f"Nothing was changed. See what the fleet does with modelfleet.serving.status, then run"
-            f" modelfleet.serving.history with history_recover=true: it keeps the {len(content.entries)} sound entries and"
-            " puts the damaged file aside.",
+            f" modelfleet.serving.history with history_recover=true: it keeps the {len(content.entries)} sound entries"
+            " and puts the damaged file aside.",
         )
     return content
 
@@ -178,7 +178,7 @@ def following(entries: tuple[Entry, ...], entry: Entry) -> tuple[Entry, bool]:
     said = ("run", "event", "epoch", "who", "why", "data")
     if last is not None and all(getattr(last, name) == getattr(entry, name) for name in said):
         return last, False
-    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
     return (
         replace(
             entry,
@@ -340,7 +340,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _aside(path: Path, content: bytes, what: str) -> Path:
-    moment = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%f")
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     target = path.with_name(f"{path.name}.{what}-{moment}")
     _replace(target, content)
     return target
@@ -360,5 +360,5 @@ def _locked(path: Path) -> Iterator[None]:
 def _refused(path: Path, error: OSError) -> JournalError:
     return JournalError(
         f"the journal {path} can't be written: {error.strerror}.",
-        hint="What would have been recorded was not done. Make room there, or name another place with failover_journal.",
+        hint="What would have been recorded was not done. Make room there, or name another place (failover_journal).",
     )

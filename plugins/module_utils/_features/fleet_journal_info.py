@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def run(call: Call) -> Result:
         call.warn("The journal's last line was cut off: a run died while it wrote it, and did nothing after that.")
     entries = content.entries
     shift = history.last_shift(entries)
-    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
     unfinished: dict[str, Any] | None = history.unfinished(entries)
     if unfinished is not None:
         unfinished = {**unfinished, "alive": alive(unfinished["process"])}
