@@ -88,9 +88,10 @@ OURS = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 OTHER_VERSIONS = $(foreach version,$(VERSIONS),$(if $(filter $(PYTHON_$(version)),$(OURS)),,$(version)))
 
 # uv takes a Python from the path, or downloads one; pyenv keeps its own off the path.
+with_python = export PATH="$$PATH:$$(printf '%s:' "$$(pyenv root 2>/dev/null)"/versions/$(1).*/bin)"
 build/versions/%/.complete: requirements.lock $(filter build/%,$(UV))
 	@echo "The Python environment with ansible-core $*"
-	@export PATH="$$PATH:$$(printf '%s:' "$$(pyenv root 2>/dev/null)"/versions/$(PYTHON_$*).*/bin)"; \
+	@$(call with_python,$(PYTHON_$*)); \
 		test -x $(@D)/bin/python || $(UV) venv --quiet --python $(PYTHON_$*) $(@D)
 	@$(UV) pip sync --quiet --compile-bytecode --require-hashes --python $(@D)/bin/python requirements.lock
 	@$(@D)/bin/python -c 'from ansible.release import __version__ as v; assert v.startswith("$*."), v'
@@ -120,9 +121,12 @@ package: env ## Build the collection, install it into a clean place and look at 
 balancers: env ## Run the tests of each balancer against the real one
 	@$(PYTEST) tests/balancers
 
-.PHONY: faults
-faults: env ## Run the tests of what goes wrong in a real cluster, on the local fleet
+.PHONY: faults quick-faults
+faults: env ## Run the tests of what goes wrong in a real fleet, on the local one
 	@$(PYTEST) tests/faults
+
+quick-faults: env ## Run those of them that take seconds
+	@$(PYTEST) -m 'not slow' tests/faults
 
 .PHONY: routes
 routes: env ## Run the tests of the routes through the local fleet's real edge
@@ -143,6 +147,17 @@ build/stores/python/.complete: tests/stores/requirements.lock .venv/.complete
 stores: env build/stores/python/.complete ## Run the tests of filling, verifying and emptying stores, on the local fleet
 	@$(PYTEST) tests/stores
 
+# Beside the development environment, since Event-Driven Ansible brings its own ansible-core and much else.
+build/automation/.complete: tests/automation/requirements.lock $(filter build/%,$(UV))
+	@echo "The Python environment of Event-Driven Ansible"
+	@$(call with_python,$(PYTHON_2.21)); $(UV) venv --quiet --clear --python $(PYTHON_2.21) build/automation/python
+	@$(UV) pip sync --quiet --compile-bytecode --require-hashes --python build/automation/python/bin/python $<
+	@touch $@
+
+.PHONY: automation
+automation: env test-packages build/automation/.complete ## Run the tests of the automatic failover, some of them on the local fleet
+	@build/automation/python/bin/pytest -vv --tb=short tests/automation
+
 .PHONY: molecule
 molecule: env ## Run the molecule scenarios on the local fleet
 	@$(PYTEST) tests/scenarios
@@ -155,15 +170,18 @@ build/bench/python/.complete: tests/benchmarks/requirements.lock .venv/.complete
 	@touch $@
 
 .PHONY: bench
-bench: fleet build/bench/python/.complete ## Measure applying a bundle, rolling out a version, verifying a store
+bench: fleet build/bench/python/.complete ## Measure applying a bundle, rolling out a version, verifying a store, failing over
 	@$(STAGES) $(PLAYBOOK) -i localhost, tests/benchmarks/setup.yml
 	@build/bench/python/bin/python tests/benchmarks/apply.py
 	@build/bench/python/bin/python tests/benchmarks/rollout.py
 	@$(BIN)/python tests/benchmarks/verify.py
+	@$(BIN)/python tests/benchmarks/planner.py
+	@$(STAGES) $(PLAYBOOK) modelfleet.serving.site
+	@$(BIN)/python tests/benchmarks/failover.py
 
 # What only tests use, where it can be installed; elsewhere the tests that need it are skipped, and say so.
 # A command, and after a colon its package where that is called otherwise.
-TEST_PACKAGES := haproxy chromium busybox sshd:openssh-server
+TEST_PACKAGES := haproxy chromium busybox sshd:openssh-server java:default-jre-headless
 .PHONY: test-packages
 test-packages:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then for package in $(TEST_PACKAGES); do \
@@ -184,9 +202,10 @@ test: env test-packages ## Run everything
 	$(MAKE) --no-print-directory fleet || failed="$$failed fleet"; \
 	$(MAKE) --no-print-directory balancers || failed="$$failed balancers"; \
 	$(MAKE) --no-print-directory conformance || failed="$$failed conformance"; \
-	$(MAKE) --no-print-directory faults || failed="$$failed faults"; \
+	$(MAKE) --no-print-directory quick-faults || failed="$$failed faults"; \
 	$(MAKE) --no-print-directory routes || failed="$$failed routes"; \
 	$(MAKE) --no-print-directory images || failed="$$failed images"; \
 	$(MAKE) --no-print-directory stores || failed="$$failed stores"; \
+	$(MAKE) --no-print-directory automation || failed="$$failed automation"; \
 	$(MAKE) --no-print-directory molecule || failed="$$failed molecule"; \
 	if [ -n "$$failed" ]; then echo "Failed:$$failed"; exit 1; fi

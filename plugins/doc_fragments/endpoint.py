@@ -77,12 +77,13 @@ options:
       check_interval:
         description:
           - Seconds between two health checks. Two failures in a row take a member out, two successes bring it back.
+          - After the first of them, the next check comes five times as soon.
           - V(0.25) when the endpoint is created.
         type: float
       check_timeout:
         description:
           - Seconds that a health check, a real prediction, may take. V(0.5) when the endpoint is created.
-          - A silent cluster is noticed after at most twice this time and one interval.
+          - A silent cluster is noticed after at most twice this time and one and a fifth of an interval.
         type: float
       retries:
         description:

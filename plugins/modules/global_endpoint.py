@@ -102,6 +102,15 @@ options:
         description: Seconds that an honest prediction of this model may take; after that, another member is asked.
         type: float
         default: 5.0
+      try_timeout:
+        description:
+          - For a model that is usually faster than O(models[].timeout), the seconds after which a request that has no answer is
+            given to another member. After two such tries it gets O(models[].timeout), so a slow but honest prediction is not lost.
+          - A silent member then costs a request this time, and not that until the health checks have found it.
+          - When both tries end in vain for more than a tenth of the requests and ten a second, the members are slow, and
+            further requests are tried once, patiently. Only what may be repeated is tried so.
+          - Use some three times what nearly all predictions take. Without it, there is one patient try.
+        type: float
       host:
         description: Host name by which the clusters' edges know the model, where several servers share an edge.
         type: str
@@ -111,6 +120,19 @@ options:
       - An endpoint that has fewer already may keep what it has. It can never be left with none.
     type: int
     default: 1
+  epoch:
+    description:
+      - Epoch of the fleet lock (RV(modelfleet.serving.fleet_lock#module:epoch)) that this change is made under. It is kept with the
+        definition.
+      - Safety rule. A change with a lower epoch than the kept one is refused, since another run has taken the lock meanwhile.
+      - Without it, the kept one stays and refuses nothing.
+    type: int
+  if_digest:
+    description:
+      - Safety rule. The change is refused unless the digest of the stored definition is this one, as
+        M(modelfleet.serving.global_endpoint_info) returned it when the change was decided.
+      - An empty text means that there was no endpoint.
+    type: str
   adopt:
     description: Whether a configuration that was not made by this module may be replaced.
     type: bool
@@ -124,6 +146,7 @@ options:
     type: int
     default: 60
 seealso:
+  - module: modelfleet.serving.fleet_lock
   - module: modelfleet.serving.global_endpoint_info
   - module: modelfleet.serving.model_probe
 """
@@ -179,12 +202,20 @@ endpoint:
       type: list
       elements: dict
     models:
-      description: The models, by name, each with name, golden, timeout and host.
+      description: The models, by name, each with name, golden, timeout, try_timeout and host.
       type: list
       elements: dict
     settings:
       description: The settings of the balancer.
       type: dict
+epoch:
+  description: The epoch that is kept with the definition, 0 without one.
+  returned: success
+  type: int
+digest:
+  description: Digest of the definition without its epoch, for O(if_digest) of a later task. Empty when there is none.
+  returned: success
+  type: str
 active:
   description: Names of the members that take traffic.
   returned: success
@@ -198,7 +229,7 @@ steps:
   contains:
     action:
       description: One of C(create), C(delete), C(add), C(remove), C(move), C(weigh), C(activate), C(stand_by), C(drain), C(models),
-        C(settings), C(mend).
+        C(settings), C(mend), C(fence).
       type: str
     subject:
       description: The member, or the endpoint.
@@ -207,7 +238,7 @@ steps:
       description: Why.
       type: str
 rule:
-  description: The safety rule that refused the change.
+  description: The safety rule that refused the change, V(min_active), V(epoch) or V(if_digest).
   returned: when a safety rule refused
   type: str
   sample: min_active

@@ -45,6 +45,14 @@ endpoint:
   description: The stored definition, as M(modelfleet.serving.global_endpoint) returns it; V(null) when there is none.
   returned: success
   type: dict
+epoch:
+  description: The highest epoch of the fleet lock under which the definition was changed, 0 without one.
+  returned: success
+  type: int
+digest:
+  description: Digest of the definition, for O(modelfleet.serving.global_endpoint#module:if_digest). Empty when there is none.
+  returned: success
+  type: str
 members:
   description: The members, by name.
   returned: success
@@ -84,6 +92,11 @@ members:
     sessions:
       description: Requests that the member is working on.
       type: int
+    rate:
+      description:
+        - Requests that the balancer sent it in the last second, of all models and by REST and gRPC; null where the balancer does not
+          tell. Health checks are not among them.
+      type: float
 active:
   description: Names of the members that take traffic, by the definition.
   returned: success
@@ -99,6 +112,10 @@ drift:
   returned: success
   type: list
   elements: dict
+errors:
+  description: Answers of 500 and above that clients got since the balancer started; V(null) where it does not tell, or has no endpoint.
+  returned: success
+  type: int
 """
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import run_as_module

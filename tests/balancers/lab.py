@@ -216,11 +216,12 @@ class Load:
         self._end = time.monotonic() + seconds
         self._pause = threads / rate
         self._lab, self._size, self._keep = lab, size, keep
-        self.threads = [threading.Thread(target=self._run) for _unused in range(threads)]
+        self.threads = [threading.Thread(target=self._run, args=(turn / rate,)) for turn in range(threads)]
         for thread in self.threads:
             thread.start()
 
-    def _run(self) -> None:
+    def _run(self, wait: float) -> None:
+        time.sleep(wait)
         connection = self._lab.connect()
         while (start := time.monotonic()) < self._end:
             if not self._keep:

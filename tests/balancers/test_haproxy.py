@@ -4,14 +4,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import WaitError
 
 from .lab import Lab, Load
@@ -150,6 +158,47 @@ def test_a_killed_cluster_loses_nothing(lab: Lab, keep: bool) -> None:
     assert load.lost() == []
 
 
+def hasty(lab: Lab) -> None:
+    lab.run(models=[{**lab.params()["models"][0], "try_timeout": 0.2}], haproxy={"check_timeout": 2.0})
+
+
+def test_a_silent_cluster_costs_no_more_than_a_try(lab: Lab) -> None:
+    hasty(lab)
+    load = Load(lab, 3, 100)
+    time.sleep(1)
+    lab.pause("b")
+    # The checks alone would have needed four seconds.
+    assert 0.2 <= max(taken for _unused, taken, _unused in load.wait()) < 1
+    assert load.lost() == []
+
+
+def test_an_honest_prediction_outlives_the_tries(lab: Lab) -> None:
+    hasty(lab)
+    for name in "abc":
+        lab.mood(name, "slow 0.8")
+    start = time.monotonic()
+    assert lab.predict()[0] == 200
+    assert time.monotonic() - start > 1.2, "two tries, and the patient one"
+
+
+def test_when_every_cluster_is_slow_nothing_is_tried_twice(lab: Lab) -> None:
+    hasty(lab)
+    for name in "abc":
+        lab.mood(name, "slow 0.4")
+    load = Load(lab, 4, 100, threads=100)
+    assert load.lost() == []
+    late = [taken for _unused, taken, _unused in load.wait() if taken > 0.75]
+    assert 0 < len(late) < len(load.results) / 2, "some had two tries in vain, most had none"
+
+
+def test_requests_that_wait_for_a_silent_cluster_are_taken_back(lab: Lab) -> None:
+    lab.run(models=[{**lab.params()["models"][0], "timeout": 60.0}])
+    lab.pause("b")
+    start = time.monotonic()
+    assert {lab.predict()[0] for _unused in range(4)} == {200}
+    assert time.monotonic() - start < 2
+
+
 def test_a_cut_off_cluster_loses_nothing(lab: Lab) -> None:
     lab.run()
     load = Load(lab, 4, 200, threads=32, keep=True)
@@ -159,6 +208,19 @@ def test_a_cut_off_cluster_loses_nothing(lab: Lab) -> None:
     assert [member["up"] for member in lab.info()["members"]] == [True, False, True]
     for entry in sockets:
         entry.close()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_rate_counts_requests_not_connections(lab: Lab, keep: bool) -> None:
+    lab.run()
+    load = Load(lab, 3, 90, keep=keep)
+    time.sleep(2)
+    rates = {member["name"]: member["rate"] for member in lab.info()["members"]}
+    assert 60 < sum(rates.values()) < 110
+    assert all(10 < rate < 60 for rate in rates.values())
+    assert load.lost() == []
+    time.sleep(2)
+    assert [member["rate"] for member in lab.info()["members"]] == [0, 0, 0], "health checks are no requests"
 
 
 def test_wrong_answers_take_a_cluster_out(lab: Lab) -> None:
@@ -190,6 +252,16 @@ def test_a_standby_takes_over_alone(lab: Lab) -> None:
     assert lab.predict()[2] in {str(port) for port in lab.members[1:]}
 
 
+def test_more_clients_than_connections_wait_for_their_turn(lab: Lab) -> None:
+    lab.run(haproxy={"max_connections": 20})
+    for name in "abc":
+        lab.mood(name, "slow 0.1")
+    # Each new connection; all twenty at once need as many ways inside HAProxy.
+    load = Load(lab, 3, 400, threads=60)
+    assert load.lost() == []
+    assert max(taken for _unused, taken, _unused in load.wait()) < 2
+
+
 def test_requests_in_flight_end_when_their_cluster_is_drained(lab: Lab) -> None:
     lab.run()
     for name in "abc":
@@ -198,3 +270,136 @@ def test_requests_in_flight_end_when_their_cluster_is_drained(lab: Lab) -> None:
     time.sleep(0.7)
     lab.run(members=[{"name": "a", "state": "drained"}], exclusive_members=False, wait=False)
     assert load.lost() == []
+
+
+def drain(name: str, state: str = "drained", **more: Any) -> dict[str, Any]:
+    """Give the options that change one member."""
+    members = [{"name": name, "state": state}]
+    return {"members": members, "exclusive_members": False, "models": None, "wait": False, **more}
+
+
+class Writer:
+    """Another process that is about to run the module, and does when it is told."""
+
+    def __init__(self, lab: Lab, *, inside: bool = False, **changed: Any) -> None:
+        self._gate = lab.folder / f"gate-{id(self)}"
+        self._gate.touch()
+        command = [sys.executable, str(Path(__file__).with_name("writer.py")), str(self._gate)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        self.process = subprocess.Popen(
+            command + ["inside"] * inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        lab.backends[f"writer {self.process.pid}"] = self.process  # so that it ends with the lab
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(lab.params(**changed)) + "\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "ready\n"
+
+    def go(self) -> str:
+        """Let it run, also when it was stopped; gives its outcome."""
+        self._gate.unlink(missing_ok=True)
+        self.process.send_signal(signal.SIGCONT)
+        return self.process.communicate(timeout=30)[0].strip()
+
+
+def test_an_epoch_fences_without_a_reload(lab: Lab) -> None:
+    lab.run()
+    process = reloads(lab)
+    assert (lab.info()["epoch"], lab.run(wait=False).changed) == (0, False)
+    assert lab.run(**drain("a", epoch=5)).values["epoch"] == 5
+    assert not lab.run(**drain("a", epoch=5)).changed
+    assert not lab.run(**drain("a")).changed
+    assert not lab.run().changed
+    assert lab.info()["drift"] == []
+    with pytest.raises(RefusedError, match="rule epoch: this run took the fleet lock with epoch 4"):
+        lab.run(**drain("b", epoch=4))
+    with pytest.raises(RefusedError, match="rule epoch"):
+        lab.run(check=True, state="absent", epoch=4)
+    # Also when there is nothing else to do: who comes later with 5 is too late.
+    assert lab.run(check=True, **drain("a", epoch=6)).changed
+    assert lab.info()["epoch"] == 5
+    assert [step["action"] for step in lab.run(**drain("a", epoch=6)).values["steps"]] == ["fence"]
+    with pytest.raises(RefusedError, match="rule epoch"):
+        lab.run(**drain("b", epoch=5))
+    assert lab.info()["epoch"] == 6
+    assert states(lab)["b"] == ("active", 100)
+    assert reloads(lab) == process
+
+
+def test_a_change_that_was_decided_by_an_older_definition_is_refused(lab: Lab) -> None:
+    assert lab.info()["digest"] == ""
+    with pytest.raises(RefusedError, match="rule if_digest"):
+        lab.run(if_digest="0" * 64)
+    lab.run(if_digest="")
+    seen = lab.info()["digest"]
+    after = lab.run(**drain("a", if_digest=seen)).values["digest"]
+    assert after == lab.info()["digest"] != seen
+    with pytest.raises(RefusedError, match="rule if_digest"):
+        lab.run(**drain("b", if_digest=seen))
+    assert states(lab)["b"] == ("active", 100)
+    assert lab.run(**drain("b", if_digest=after)).changed
+
+
+def test_a_stopped_run_that_wakes_up_late_is_refused(lab: Lab) -> None:
+    lab.run()
+    stalled = Writer(lab, **drain("a", epoch=1))
+    stalled.process.send_signal(signal.SIGSTOP)
+    assert lab.run(**drain("b", epoch=2)).changed
+    assert "refused by the rule epoch" in stalled.go()
+    assert {name: state for name, (state, _unused) in states(lab).items()} == {
+        "a": "active",
+        "b": "drained",
+        "c": "active",
+    }
+
+
+def test_a_run_that_is_stopped_in_the_middle_lets_nobody_in_and_harms_nobody(lab: Lab) -> None:
+    lab.run()
+    stalled = Writer(lab, inside=True, **drain("a", epoch=1))
+    stalled.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(BalancerError, match=f"the process {stalled.process.pid} has held "):
+        lab.run(**drain("b", epoch=2, haproxy={"timeout": 0.3}))
+    assert states(lab)["b"] == ("active", 100)
+    assert stalled.go() == "done"
+    assert states(lab)["a"] == ("drained", 0)
+    assert lab.run(**drain("b", epoch=2)).changed
+    assert lab.info()["drift"] == []
+
+
+def test_a_run_that_is_killed_in_the_middle_is_in_nobodys_way(lab: Lab) -> None:
+    lab.run()
+    killed = Writer(lab, inside=True, **drain("a", epoch=1))
+    killed.process.kill()
+    killed.process.communicate()
+    assert lab.run(**drain("b", epoch=2)).changed
+
+
+def test_two_writers_at_once_lose_no_change(lab: Lab) -> None:
+    lab.run()
+    errors: list[Exception] = []
+
+    def toggle(name: str) -> None:
+        try:
+            for turn in range(8):
+                lab.run(**drain(name, "active" if turn % 2 else "drained"))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=toggle, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert {name: state for name, (state, _unused) in states(lab).items()} == dict.fromkeys("abc", "active")
+    assert lab.info()["drift"] == []
+
+
+def test_of_two_who_decided_alike_one_is_refused(lab: Lab) -> None:
+    lab.run()
+    seen = lab.info()["digest"]
+    writers = [Writer(lab, **drain(name, if_digest=seen)) for name in "ab"]
+    outcomes = [writer.go() for writer in writers]
+    assert outcomes[0] == "done"
+    assert "rule if_digest" in outcomes[1]

@@ -49,6 +49,46 @@ def draw(figures: Json, titles: Mapping[str, str], phases: Mapping[str, str], pa
     pyplot.close(picture)
 
 
+def draw_failover(cases: list[Json], titles: Mapping[str, str], path: Path) -> None:
+    """Draw each request around each fault, those with 1 KB and those with 1 MB.
+
+    :param cases: fault, body_bytes and requests, which are lists of seconds since the fault, seconds taken and outcome.
+    :param titles: the faults, and how they are called.
+    """
+    shown = [fault for fault in titles if any(case["fault"] == fault for case in cases)]
+    picture, panels = pyplot.subplots(
+        len(shown), 1, figsize=(8, 1.5 * len(shown) + 0.5), sharex=True, layout="constrained", squeeze=False
+    )
+    for axes, fault in zip(panels[:, 0], shown, strict=True):
+        for case in cases:
+            if case["fault"] == fault:
+                _requests(axes, case)
+        axes.axvline(0, color="#1b1f24", linewidth=1)
+        axes.axvline(1, color="#1b1f24", linewidth=0.6, linestyle=":")
+        axes.set_title(f"A cluster is {titles[fault]}", loc="left", fontsize=10)
+        axes.set(ylabel="seconds", ylim=(0, None))
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0, 0].legend(frameon=False, ncols=4, loc="upper right", fontsize=8)
+    panels[-1, 0].set(xlabel="moment of the request, in seconds since the fault")
+    picture.savefig(path, metadata={"Date": None, "Creator": None})
+    pyplot.close(picture)
+
+
+def _requests(axes: Any, case: Json) -> None:
+    big = case["body_bytes"] >= 1_000_000
+    kinds = {"right": (COLOURS[1] if big else COLOURS[0], "o" if big else "."), "wrong": (COLOURS[2], "x")}
+    groups: dict[str, list[tuple[float, float]]] = {"right": [], "wrong": [], "lost": []}
+    for at, taken, outcome in case["requests"]:
+        groups[outcome if outcome in kinds else "lost"].append((at, taken))
+    for outcome, places in groups.items():
+        # What is right is in the legend anyway, once a size.
+        if places or outcome == "right":
+            colour, marker = kinds.get(outcome, ("#c0182a", "X"))
+            label = f"{outcome}, {'1 MB' if big else '1 KB'}"
+            columns = list(zip(*places, strict=True)) or [(), ()]
+            axes.plot(*columns, marker, color=colour, markersize=3, linestyle="none", label=label)
+
+
 def _compare(axes: Any, figures: Json, titles: Mapping[str, str], phases: Mapping[str, str]) -> None:
     for number, (phase, title) in enumerate(phases.items()):
         for place, way in enumerate(titles):

@@ -157,7 +157,8 @@ def _aligned(rows: list[list[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _markdown(rows: list[list[str]]) -> list[str]:
+def markdown(rows: list[list[str]]) -> list[str]:
+    """Give a table's lines; the first row has the columns' names."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return [lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]]
 
@@ -165,9 +166,9 @@ def _markdown(rows: list[list[str]]) -> list[str]:
 def write_page(figures: Json) -> None:
     """Put the tables between the marks in docs/benchmarks.md, and draw its plot."""
     sections = {
-        "comparison": _markdown(comparison_table(figures)),
-        "scale": _markdown(scale_table(figures)),
-        "goals": _markdown(
+        "comparison": markdown(comparison_table(figures)),
+        "scale": markdown(scale_table(figures)),
+        "goals": markdown(
             [["to reach", "measured", ""]]
             + [[goal, measured, "reached" if reached else "missed"] for goal, measured, reached in goals(figures)]
         ),
@@ -177,6 +178,12 @@ def write_page(figures: Json) -> None:
             + f". An empty play takes {figures['empty_play_seconds']:.2f} s."
         ],
     }
+    write_sections(sections)
+    draw(figures, TITLES, PHASES, PLOT)
+
+
+def write_sections(sections: Mapping[str, list[str]]) -> None:
+    """Put lines between the marks in docs/benchmarks.md."""
     page = PAGE.read_text()
     for name, lines in sections.items():
         page, count = re.subn(
@@ -188,7 +195,6 @@ def write_page(figures: Json) -> None:
         if count != 1:
             raise ValueError(f"{PAGE} must have one section {name}")
     PAGE.write_text(page)
-    draw(figures, TITLES, PHASES, PLOT)
 
 
 if __name__ == "__main__":

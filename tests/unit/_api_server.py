@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small API server in this process, for what no real one does on request: errors, resets, slow answers.
 
-It keeps objects of any kind, lists by equality of labels, watches, deletes, dry-runs, and applies server-side. What it
-simplifies, and what the tests on a real API server and molecule are there for:
+It keeps objects of any kind, lists by equality of labels, watches, replaces, deletes, dry-runs, and applies
+server-side. What it simplifies, and what the tests on a real API server and molecule are there for:
 
 - It validates, defaults and admits nothing, and runs no controllers. A namespace goes at once with all that is in it.
 - Server-side apply merges maps, and the lists in ``_LIST_KEYS`` by their keys; any other list is one value. Versions of
@@ -217,6 +217,15 @@ class ApiServer:
             merged = _merge_patch(live, patch)
             return 200, merged if dry else self._store(key, merged)
 
+    def replace(self, key: tuple[str, str, str, str], manifest: Json, dry: bool) -> tuple[int, Json]:
+        with self._changed:
+            live = self.objects.get(key)
+            if live is None:
+                return _not_found(key)
+            if manifest["metadata"].get("resourceVersion") not in (None, live["metadata"]["resourceVersion"]):
+                return _status(409, "Conflict", "please apply your changes to the latest version and try again")
+            return 200, manifest if dry else self._store(key, manifest)
+
     def delete(self, key: tuple[str, str, str, str], options: Json, dry: bool) -> tuple[int, Json]:
         with self._changed:
             live = self.objects.get(key)
@@ -345,6 +354,8 @@ class _Handler(BaseHTTPRequestHandler):
         manifest = json.loads(body)
         if method == "POST":
             self._send(*self.api.create((*key[:3], manifest["metadata"]["name"]), manifest, dry))
+        elif method == "PUT":
+            self._send(*self.api.replace(key, manifest, dry))
         elif self.headers["Content-Type"] == "application/apply-patch+yaml":
             force = query.get("force") == "true"
             self._send(*self.api.apply(key, manifest, query["fieldManager"], force, dry))

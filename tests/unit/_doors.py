@@ -17,6 +17,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._call import Fe
 
 MODULES = (
     "bundle",
+    "cluster_health",
     "image_server",
     "model_probe",
     "model_route",
@@ -24,6 +25,7 @@ MODULES = (
     "model_server_info",
     "model_store",
     "model_store_info",
+    "server_scale",
     "serving_namespace",
 )
 

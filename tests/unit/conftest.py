@@ -14,6 +14,7 @@ import _kubernetes
 import pytest
 from _api_server import ApiServer
 from _cluster import Cluster, fresh_cluster
+from _edge import Edge
 
 _SHARED = "MODELFLEET_UNIT_KUBERNETES"
 
@@ -67,6 +68,13 @@ def api(tmp_path: Path) -> Iterator[ApiServer]:
     volume.mkdir()
     with ApiServer(volume) as server:
         yield server
+
+
+@pytest.fixture
+def edge() -> Iterator[Edge]:
+    """A cluster's edge, for one test."""
+    with Edge() as edge:
+        yield edge
 
 
 @pytest.fixture(params=["small", "real"])

@@ -30,6 +30,8 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan 
     Observed,
     RefusedError,
     Traffic,
+    check_digest,
+    check_epoch,
     check_min_active,
     merge,
     plan,
@@ -51,8 +53,14 @@ def request(*members: MemberRequest, exclusive: bool = False) -> EndpointRequest
 
 def params(**changed: Any) -> dict[str, Any]:
     member = {"name": "aws", "address": "192.0.2.1", "port": None, "weight": None, "state": None}
-    model = {"name": "iris", "golden": None, "timeout": 5.0, "host": None}
-    given: dict[str, Any] = {"name": "models", "members": [member], "models": [model], "exclusive_members": True}
+    model = {"name": "iris", "golden": None, "timeout": 5.0, "host": None, "try_timeout": None}
+    given: dict[str, Any] = {
+        "name": "models",
+        "members": [member],
+        "models": [model],
+        "exclusive_members": True,
+        "epoch": None,
+    }
     for key, value in changed.items():
         if isinstance(value, dict):
             given[key] = [{**given[key][0], **value}]
@@ -90,6 +98,8 @@ def test_bad_names_and_addresses_are_rejected(text: str) -> None:
         {"members": {"address": "x" * 64 + ".org"}},
         {"models": {"timeout": 0.0}},
         {"models": {"timeout": float("nan")}},
+        {"models": {"try_timeout": 5.0}},
+        {"models": {"try_timeout": 0.0}},
         {"models": {"golden": [{"request": {}, "response": {}, "tolerance": -1.0}]}},
         {"members": [params()["members"][0]] * 2},
         {"models": [params()["models"][0]] * 2},
@@ -244,3 +254,41 @@ def test_too_much_for_a_health_check() -> None:
         answer_pattern(Golden({}, dict.fromkeys("abcde", 1), 0.0))
     with pytest.raises(InputError, match="finite"):
         answer_pattern(Golden({}, {"p": float("inf")}, 0.0))
+
+
+def test_an_epoch_changes_neither_the_description_nor_the_digest() -> None:
+    fenced = replace(STORED, epoch=7)
+    assert description(fenced, dict(DEFAULTS)) == description(STORED, dict(DEFAULTS))
+    assert fenced.digest() == STORED.digest()
+    assert render(fenced, dict(DEFAULTS)) != render(STORED, dict(DEFAULTS))
+    assert read_definition(render(fenced, dict(DEFAULTS))) == (True, fenced)
+    assert "epoch" not in render(STORED, dict(DEFAULTS))
+    moved = replace(STORED, members=(replace(STORED.members[0], state="drained"), STORED.members[1]))
+    assert moved.digest() != STORED.digest()
+
+
+def test_a_damaged_epoch_is_a_damaged_definition() -> None:
+    text = render(replace(STORED, epoch=7), dict(DEFAULTS)).replace('"epoch":7', '"epoch":"7"')
+    with pytest.raises(ValueError, match="its definition is damaged"):
+        read_definition(text)
+
+
+@pytest.mark.parametrize(("epoch", "kept", "steps"), [(None, 7, []), (7, 7, []), (9, 9, ["fence"])])
+def test_an_epoch_is_kept_and_only_rises(epoch: int | None, kept: int, steps: list[str]) -> None:
+    fenced = replace(STORED, epoch=7)
+    check_epoch(fenced, epoch)
+    desired = merge(fenced, replace(request(), epoch=epoch), DEFAULTS)
+    assert desired.epoch == kept
+    assert [step.action for step in plan(Observed(fenced), desired).steps] == steps
+
+
+def test_an_older_epoch_and_another_digest_are_refused() -> None:
+    check_epoch(None, 1)
+    with pytest.raises(RefusedError, match="rule epoch: this run took the fleet lock with epoch 6") as refused:
+        check_epoch(replace(STORED, epoch=7), 6)
+    assert refused.value.details == {"rule": "epoch", "epoch": 7}
+    for stored, digest in ((STORED, STORED.digest()), (STORED, None), (None, ""), (None, None)):
+        check_digest(stored, digest)
+    for stored, digest in ((STORED, "0" * 64), (STORED, ""), (None, STORED.digest())):
+        with pytest.raises(RefusedError, match="rule if_digest"):
+            check_digest(stored, digest)

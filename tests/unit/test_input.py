@@ -40,6 +40,12 @@ GOOD: dict[str, Json] = {
     "image_server": {"name": "forest", "namespace": "serving", "image": "forest:1", "model": "forest", "wait": False},
     "model_route": {"model": "m", "namespace": "serving", "server": "server", "hostname": "models.example.org"},
     "model_probe": {"models": [{"name": "m", "golden": [GOLDEN]}], "server": "server", "namespace": "serving"},
+    "cluster_health": {
+        "edge_url": "http://127.0.0.1:1",
+        "models": [{"name": "m", "golden": [GOLDEN]}],
+        "namespace": "serving",
+    },
+    "server_scale": {"name": "server", "namespace": "serving", "replicas": 4, "wait": False},
     "bundle": {"name": "more", "namespace": "serving", "wait": False, "objects": [CONFIG]},
 }
 # Where each module takes the name of something.
@@ -68,6 +74,12 @@ NAMES = [
     ("model_probe", ("server",)),
     ("model_probe", ("namespace",)),
     ("model_probe", ("models", 0, "name")),
+    ("server_scale", ("name",)),
+    ("server_scale", ("namespace",)),
+    ("cluster_health", ("namespace",)),
+    ("cluster_health", ("models", 0, "name")),
+    ("cluster_health", ("models", 0, "host")),
+    ("cluster_health", ("host_header",)),
 ]
 HOSTILE = ["../x", "x\ny", "{{ x }}", "x;y", "x" * 64 + "/", "x" * 254, "имя", ""]
 
@@ -124,7 +136,10 @@ def test_hostile_names(module: str, path: tuple[Any, ...], value: str, api: ApiS
 @pytest.mark.parametrize(("module", "path"), NAMES)
 def test_a_null_name_is_refused_or_left_out(module: str, path: tuple[Any, ...], api: ApiServer, source: Path) -> None:
     """A variable that is null by mistake must not become something else, or a traceback."""
-    if path == ("hostname",) or (module, path) in [("model_store_info", ("name",)), ("model_server_info", ("name",))]:
+    if path[-1] in ("host", "hostname", "host_header") or (module, path) in [
+        ("model_store_info", ("name",)),
+        ("model_server_info", ("name",)),
+    ]:
         return  # optional
     message = refused(module, changed(GOOD[module], path, None), api, source)
     assert str(path[-1]) in message or "null" in message
@@ -176,6 +191,15 @@ CASES: list[tuple[str, Json, str]] = [
     ("model_probe", {"url": "http://127.0.0.1:1"}, "mutually exclusive: url|server"),
     ("model_probe", {"server": None}, "server"),
     ("model_probe", {"timeout": 0}, "timeout: 0 is no time. Give seconds"),
+    ("cluster_health", {"models": [{"name": "m", "golden": []}]}, "models: m has no golden request. Give at least"),
+    ("server_scale", {"replicas": 0}, "replicas: 0 is too few. Use 1 or more"),
+    ("server_scale", {"replicas": None}, "replicas: None is too few. Use 1 or more"),
+    ("cluster_health", {"edge_url": "edge"}, "edge_url: 'edge' is no usable URL. Use the form"),
+    ("cluster_health", {"servers": ["../a"]}, "servers: '../a' is no valid name."),
+    ("cluster_health", {"servers": ["a", "a"]}, "servers: 'a' stands there more than once. Name each one once."),
+    ("cluster_health", {"timeout": 0}, "timeout: 0 is no time. Give seconds"),
+    ("cluster_health", {"deadline": -1}, "deadline: -1 is no time. Give seconds"),
+    ("cluster_health", {"request_timeout": -1}, "request_timeout: -1 is no time. Give seconds"),
     ("model_route", {"kind": "gateway"}, "kind is gateway but all of the following are missing: gateway"),
     ("model_route", {"kind": "gateway", "gateway": {"name": "a/b"}}, "gateway.name: 'a/b' is no valid name."),
     (
@@ -307,7 +331,10 @@ def test_links_in_a_model(link: str, api: ApiServer, source: Path) -> None:
     assert "assets is neither a file nor a folder. Links and devices are not copied" in message
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if not module.endswith(("_info", "probe"))])
+@pytest.mark.parametrize(
+    "module",
+    [module for module in MODULES if "absent" in feature(module).arguments.get("state", {}).get("choices", [])],
+)
 def test_absent_needs_no_more_than_the_name(module: str, api: ApiServer, source: Path) -> None:
     """Nothing there is not an error, and an empty list of models is not needed for it."""
     keys = {"name", "namespace", "model"} & GOOD[module].keys()

@@ -145,7 +145,7 @@ def test_every_other_damage_is_refused_and_recovered(
     before = path.read_bytes() if path.exists() else None
     with pytest.raises(JournalError, match="damaged") as refused:
         write(path, "gate_closed", run="")
-    assert "history_recover=true" in str(refused.value)
+    assert "failover_history_recover=true" in str(refused.value)
     assert (path.read_bytes() if path.exists() else None) == before
     recovered = fleet_journal.FEATURE.run(
         Call({**_defaults(), "path": str(path), "endpoint": "models", "recover": True, "who": "ann@host"})

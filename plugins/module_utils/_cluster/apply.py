@@ -25,6 +25,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import Change, change_of, row
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.fields import owned_fields, project, union
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import WAVES, Ref, wave
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.raised import respecting
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import MALFORMED, Session
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, poll_until, too_late
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import (
@@ -94,6 +95,32 @@ def apply_ahead(session: Session, bundle: Bundle, manifest: Json, *, force: bool
     """Apply one member of a bundle that exists, ahead of the rest."""
     applyset = ApplySet(bundle.name, bundle.namespace)
     _Applier(session, applyset, False, force, {}).patch(applyset.labelled(manifest))
+
+
+def edit(session: Session, live: Json, change: Callable[[Json], Json], *, check: bool = False) -> Change:
+    """Change what we own of one object, and nothing else of it.
+
+    :param change: takes the part of the object that we applied, and gives what it should be.
+    :raises ApiError: when another manager owns what changes.
+    """
+    ref, before_fields = Ref.of(live), owned_fields(live, FIELD_MANAGER)
+    before = project(live, before_fields)
+    metadata = {**before.get("metadata", {}), "name": ref.name, "namespace": ref.namespace}
+    # Another server-side apply of ours: so what is left out goes, and who owns what stays as it is.
+    manifest = change({**before, "apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata})
+    after = patch(session, manifest, check=check)
+    fields = union(before_fields, owned_fields(after, FIELD_MANAGER))
+    return change_of(ref, project(live, fields), project(after, fields))
+
+
+def patch(session: Session, manifest: Json, *, check: bool = False, force: bool = False) -> Json:
+    """Send an object to be applied; gives it as the server has it then, or would have it."""
+    # Strict, so that a misspelled field is an error and not silently dropped.
+    query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower(), "fieldValidation": "Strict"}
+    if check:
+        query["dryRun"] = "All"
+    path = session.path(Ref.of(manifest))
+    return session.request("PATCH", path, query=query, body=manifest, content_type="application/apply-patch+yaml")
 
 
 def delete(session: Session, bundle: Bundle, *, check: bool = False) -> list[Change]:
@@ -196,6 +223,7 @@ class _Applier:
         live = None if ref.namespace in self.fresh else self.session.get(ref)
         if live is not None and not self.force:
             self._require_free(live, ref)
+        manifest = respecting(manifest, live)
         before_fields = owned_fields(live, FIELD_MANAGER)
         name, secret = ref.identity, ref.group_kind == "Secret"
         if live is not None and not secret:
@@ -215,17 +243,7 @@ class _Applier:
 
     def patch(self, manifest: Json) -> Json:
         """Send an object; gives it as the server has it then, or would have it."""
-        # Strict, so that a misspelled field is an error and not silently dropped.
-        query = {"fieldManager": FIELD_MANAGER, "force": str(self.force).lower(), "fieldValidation": "Strict"}
-        if self.check:
-            query["dryRun"] = "All"
-        return self.session.request(
-            "PATCH",
-            self.session.path(Ref.of(manifest)),
-            query=query,
-            body=manifest,
-            content_type="application/apply-patch+yaml",
-        )
+        return patch(self.session, manifest, check=self.check, force=self.force)
 
     def _foretell(self, manifest: Json, ref: Ref) -> Change:
         """Try an object where there is a namespace, under a name that nothing has: for its errors and its final form.

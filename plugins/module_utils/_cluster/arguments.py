@@ -67,6 +67,29 @@ def cluster_arguments() -> dict[str, Any]:
     }
 
 
+def clusters_argument() -> dict[str, Any]:
+    """Give the argument of a module that talks to several clusters: their names, each with its connection arguments.
+
+    No variable of the environment counts here: it would lead to the same cluster each time.
+    """
+    options = {name: spec for name, spec in cluster_arguments().items() if name != "request_timeout"}
+    return {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {"name": {"type": "str", "required": True}, **_without_environment(options)},
+    }
+
+
+def _without_environment(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {}
+    for name, spec in arguments.items():
+        plain[name] = {key: value for key, value in spec.items() if key not in ("fallback", "apply_defaults")}
+        if "options" in spec:
+            plain[name]["options"] = _without_environment(spec["options"])
+    return plain
+
+
 def wait_arguments(default_timeout: int) -> dict[str, Any]:
     """Give the arguments of a module that can wait for what it changed.
 
@@ -89,7 +112,7 @@ def apply_arguments() -> dict[str, Any]:
 def secrets(params: Mapping[str, Any]) -> set[str]:
     """Find what must not be shown of a kubeconfig's content, of rclone's remotes, and of the URLs of proxies.
 
-    A path is no secret.
+    A path is no secret. The clusters of :func:`clusters_argument` are looked through, too.
 
     :param params: a module's parameters, with or without what the variables of the environment say.
     """
@@ -109,7 +132,12 @@ def secrets(params: Mapping[str, Any]) -> set[str]:
         for user in _entries(kubeconfig, "user"):
             found.extend(_user_secrets(user))
         found.extend(_password(cluster.get("proxy-url")) for cluster in _entries(kubeconfig, "cluster"))
-    return {text for text in found if isinstance(text, str) and text}
+    hidden = {text for text in found if isinstance(text, str) and text}
+    clusters = params.get("clusters")
+    for cluster in clusters if isinstance(clusters, list) else []:
+        if isinstance(cluster, Mapping):
+            hidden |= secrets(cluster)
+    return hidden
 
 
 def _remotes_secrets(remotes: Any) -> Iterator[str]:

@@ -8,6 +8,7 @@ and volumes can't come up: https://github.com/kubernetes-sigs/cli-utils/blob/mas
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -42,6 +43,8 @@ _READY_AT_ONCE = frozenset(
     }
 )
 _AUTOSCALER_SECONDS = 20.0
+# Of more than these, a message says how many are in which state.
+_PODS_TOLD = 8
 _WORKLOADS = frozenset({"DaemonSet", "Deployment", "Job", "StatefulSet"})
 # Waiting reasons of a container that more waiting does not mend. CrashLoopBackOff comes after two crashes or more.
 _CRASHED = "CrashLoopBackOff"
@@ -67,13 +70,46 @@ def wait_ready(
     """
     label = ApplySet(bundle.name, bundle.namespace).member_labels
     awaited = [manifest for manifest in members(bundle, session.resource) if manifest["kind"] not in _READY_AT_ONCE]
+    return _wait(session, awaited, [label] * len(awaited), deadline, progress)
+
+
+def wait_live(
+    session: Session,
+    objects: Iterable[Json],
+    deadline: Deadline,
+    progress: Callable[[str], None] = ignore,
+    lacks: Callable[[Objects], str] = lambda objects: "",
+) -> Objects:
+    """Wait until objects that were read from the cluster are ready, as :func:`wait_ready` does.
+
+    :param lacks: what has to come first, as the judge of :func:`wait_until` says it.
+    """
+    awaited = list(objects)
+    labels = [manifest["metadata"].get("labels") or {} for manifest in awaited]
+    return _wait(session, awaited, labels, deadline, progress, lacks)
+
+
+def _wait(
+    session: Session,
+    awaited: list[Json],
+    labels: list[dict[str, str]],
+    deadline: Deadline,
+    progress: Callable[[str], None],
+    lacks: Callable[[Objects], str] = lambda objects: "",
+) -> Objects:
+    """Wait for objects.
+
+    :param labels: by which each of them is found.
+    """
     refs = [Ref.of(manifest) for manifest in awaited]
 
     def judge(objects: Objects) -> str:
         missing = [f"{ref}: {text}" for ref in refs if (text := not_ready(session, ref, objects))]
-        return "; ".join(missing[:3]) + (f"; and {len(missing) - 3} more" if len(missing) > 3 else "")
+        words = "; ".join(missing[:3]) + (f"; and {len(missing) - 3} more" if len(missing) > 3 else "")
+        return words or lacks(objects)
 
-    return wait_until(session, _kinds(awaited, label), judge, deadline, progress) if awaited else {}
+    kinds = _distinct(kind for pair in zip(awaited, labels, strict=True) for kind in _kinds(*pair))
+    return wait_until(session, kinds, judge, deadline, progress) if awaited else {}
 
 
 def wait_gone(
@@ -116,20 +152,18 @@ def _distinct(kinds: Iterable[Kind]) -> list[Kind]:
     return found
 
 
-def _kinds(awaited: list[Json], label: dict[str, str]) -> list[Kind]:
-    """Give what has to be watched to judge some objects."""
-    kinds: list[Kind] = []
-    for manifest in awaited:
-        ref = Ref.of(manifest)
-        kinds.append(Kind(ref.api_version, ref.kind, ref.namespace, label))
-        if ref.kind in _WORKLOADS:
-            pods = _pod_labels(manifest)
-            kinds.append(Kind("v1", "Pod", ref.namespace, pods))
-            if ref.kind == "Deployment":
-                kinds.append(Kind("apps/v1", "ReplicaSet", ref.namespace, pods))
-        if ref.kind in _WORKLOADS or ref.kind == "PersistentVolumeClaim":
-            kinds.append(Kind("v1", "Event", ref.namespace, {}, optional=True))
-    return _distinct(kinds)
+def _kinds(manifest: Json, label: dict[str, str]) -> list[Kind]:
+    """Give what has to be watched to judge an object."""
+    ref = Ref.of(manifest)
+    kinds = [Kind(ref.api_version, ref.kind, ref.namespace, label)]
+    if ref.kind in _WORKLOADS:
+        pods = _pod_labels(manifest)
+        kinds.append(Kind("v1", "Pod", ref.namespace, pods))
+        if ref.kind == "Deployment":
+            kinds.append(Kind("apps/v1", "ReplicaSet", ref.namespace, pods))
+    if ref.kind in _WORKLOADS or ref.kind == "PersistentVolumeClaim":
+        kinds.append(Kind("v1", "Event", ref.namespace, {}, optional=True))
+    return kinds
 
 
 def _pod_labels(workload: Json) -> dict[str, str]:
@@ -375,16 +409,16 @@ def _words(condition: Json) -> str:
 
 
 def _pods_in_words(pods: list[Json]) -> str:
-    words = []
-    for pod in pods:
-        state = pod.get("status", {}).get("phase", "Pending")
-        for container in pod.get("status", {}).get("containerStatuses", []):
-            waiting = container.get("state", {}).get("waiting")
-            if waiting:
-                state = waiting.get("reason", state)
-            elif not container.get("ready"):
-                state = "not ready"
-            else:
-                state = "ready"
-        words.append(f"{pod['metadata']['name']} {state}")
-    return ", ".join(sorted(words)) or "no pods yet"
+    states = {pod["metadata"]["name"]: _state(pod) for pod in pods}
+    if len(states) > _PODS_TOLD:
+        return ", ".join(f"{count} {state}" for state, count in sorted(Counter(states.values()).items()))
+    return ", ".join(f"{name} {state}" for name, state in sorted(states.items())) or "no pods yet"
+
+
+def _state(pod: Json) -> str:
+    state: str = pod.get("status", {}).get("phase", "Pending")
+    for container in pod.get("status", {}).get("containerStatuses", []):
+        running = "ready" if container.get("ready") else "not ready"
+        waiting = container.get("state", {}).get("waiting")
+        state = waiting.get("reason", state) if waiting else running
+    return state

@@ -49,18 +49,36 @@ def prepare(
     return bundle, not ours and _require_own_autoscaler(session, deployment)
 
 
+def find_autoscaler(session: Session, workload: Ref) -> Json | None:
+    """Read the autoscaler that sets how many pods a Deployment or the like has, whatever its name."""
+    return autoscaler_of(session.find("autoscaling/v2", "HorizontalPodAutoscaler", workload.namespace), workload)
+
+
+def autoscaler_of(autoscalers: list[Json], workload: Ref) -> Json | None:
+    """Find the autoscaler of a workload among those of its namespace."""
+    for found in autoscalers:
+        target = found["spec"]["scaleTargetRef"]
+        if (target["kind"], target["name"]) == (workload.kind, workload.name):
+            return found
+    return None
+
+
+def bounds(autoscaler: Json) -> tuple[int, int]:
+    """Give between how many pods an autoscaler keeps its workload."""
+    return autoscaler["spec"].get("minReplicas", 1), autoscaler["spec"]["maxReplicas"]
+
+
 def _require_own_autoscaler(session: Session, deployment: Ref) -> bool:
     """Tell whether we made the autoscaler of a Deployment; False where there is none."""
-    for found in session.find("autoscaling/v2", "HorizontalPodAutoscaler", deployment.namespace):
-        target = found["spec"]["scaleTargetRef"]
-        if (target["kind"], target["name"]) == (deployment.kind, deployment.name):
-            if not owned_fields(found, FIELD_MANAGER):
-                raise ServingError(
-                    f"cluster {session.name}: {Ref.of(found)} sets how many pods {deployment} has, not we.",
-                    hint="Remove it, or set autoscaling in its place.",
-                )
-            return True
-    return False
+    found = find_autoscaler(session, deployment)
+    if found is None:
+        return False
+    if not owned_fields(found, FIELD_MANAGER):
+        raise ServingError(
+            f"cluster {session.name}: {Ref.of(found)} sets how many pods {deployment} has, not we.",
+            hint="Remove it, or set autoscaling in its place.",
+        )
+    return True
 
 
 def _with_replicas(bundle: Bundle, deployment: Ref, replicas: int) -> Bundle:

@@ -12,7 +12,9 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -79,6 +81,18 @@ MALFORMED = "failed to create typed patch object"
 
 def ignore(message: str) -> None:
     """Drop a message: for callers that have nobody to show it to."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one request brought.
+
+    :param content: ``None`` where a GET finds nothing.
+    :param time: the server's own, in whole seconds; ``None`` where it does not tell.
+    """
+
+    content: Json | None
+    time: datetime | None
 
 
 class Session:
@@ -220,6 +234,34 @@ class Session:
             time.sleep(random.uniform(0.1, 0.3) * 2**attempt)
         answer: Json = json.loads(response.data)
         return answer
+
+    def request_once(self, method: str, path: str, *, body: Json | None = None, seconds: float) -> Answer:
+        """Send one request a single time, for what can't wait, and for what must not be done twice unseen.
+
+        :param seconds: for all of it.
+        :raises ApiError: when the server answers with an error.
+        :raises UnreachableError: when it does not answer in time. What was to be written may be written all the same.
+        """
+        data = json.dumps(body).encode() if body is not None else None
+        try:
+            response = self._send(method, path, data=data, retries=False, within=seconds)
+        except UnreachableError as error:
+            if isinstance(error.__cause__, urllib3.exceptions.TimeoutError):
+                error.message = f"cluster {self.name}: no answer from {self.server.url} in {seconds:.1f} s."
+            raise
+        found = not (method == "GET" and response.status == 404)
+        try:
+            content = json.loads(response.data) if found and response.status < 400 else None
+        except ValueError:  # a proxy's page
+            content = None
+        if found and content is None:
+            raise _api_error(self.name, method, path, response.status, response.data)
+        try:
+            date = parsedate_to_datetime(response.headers.get("Date", ""))
+        except ValueError:
+            date = None
+        # Without a zone it would not compare; HTTP knows GMT alone.
+        return Answer(content, date if date and date.tzinfo else None)
 
     def pod_request(
         self, namespace: str, pod: str, port: int, method: str, path: str, body: bytes | None = None
@@ -380,6 +422,7 @@ class Session:
         content_type: str = "application/json",
         stream: bool = False,
         read_timeout: float | None = None,
+        within: float | None = None,
         retries: bool = True,
         renews: bool = True,
     ) -> Any:
@@ -408,7 +451,9 @@ class Session:
                 body=data,
                 preload_content=not stream,
                 retries=policy if retries else False,
-                timeout=urllib3.Timeout(connect=min(10.0, self._timeout), read=read_timeout or self._timeout),
+                timeout=urllib3.Timeout(
+                    total=within, connect=min(10.0, self._timeout), read=read_timeout or self._timeout
+                ),
             )
         except urllib3.exceptions.HTTPError as error:
             raise self._unreachable(error) from error
@@ -422,6 +467,7 @@ class Session:
                 content_type=content_type,
                 stream=stream,
                 read_timeout=read_timeout,
+                within=within,
                 retries=retries,
                 renews=False,
             )
@@ -455,6 +501,34 @@ def connect(params: Mapping[str, Any], warn: Callable[[str], None] = ignore) -> 
 
     :raises InputError: when the configuration can't be used; says which file or context.
     """
+    context, server = _read_target(params)
+    timeout = params.get("request_timeout") or 30.0
+    return Session(_name(params, server), server, Credentials(context), timeout, warn)
+
+
+def require_connection(params: Mapping[str, Any]) -> str:
+    """Check a module's connection parameters, and what they lead to on this machine; nothing is called.
+
+    :returns: how messages call the cluster.
+    :raises InputError: as :func:`connect` does before it logs in.
+    """
+    return _name(params, _read_target(params)[1])
+
+
+def _name(params: Mapping[str, Any], server: Server) -> str:
+    return params.get("context") or server.url
+
+
+def _read_target(params: Mapping[str, Any]) -> tuple[Context, Server]:
+    _require_packages()
+    timeout = params.get("request_timeout") or 0.0
+    if timeout < 0:
+        raise InputError(f"request_timeout: {timeout:g} is no time.", hint="Give seconds, such as 30.")
+    context = _with_parameters(_find_context(params), params)
+    return context, read_server(context, params.get("no_proxy"), params.get("proxy_headers") or {})
+
+
+def _require_packages() -> None:
     if IMPORT_ERROR:
         package = {"yaml": "PyYAML"}.get(IMPORT_ERROR.name or "", IMPORT_ERROR.name)
         raise InputError(
@@ -462,12 +536,6 @@ def connect(params: Mapping[str, Any], warn: Callable[[str], None] = ignore) -> 
             hint=f"Install it there: pip install {package}",
             details={"exception": "".join(traceback.format_exception(IMPORT_ERROR))},
         )
-    timeout = params.get("request_timeout") or 30.0
-    if timeout < 0:
-        raise InputError(f"request_timeout: {timeout:g} is no time.", hint="Give seconds, such as 30.")
-    context = _with_parameters(_find_context(params), params)
-    server = read_server(context, params.get("no_proxy"), params.get("proxy_headers") or {})
-    return Session(params.get("context") or server.url, server, Credentials(context), timeout, warn)
 
 
 def _find_context(params: Mapping[str, Any]) -> Context:

@@ -7,6 +7,7 @@ A balancer is one file in this package with one class, and one line in :data:`BA
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,12 +31,14 @@ class MemberHealth:
     :param models: whether its health check passes, by model.
     :param reasons: the balancer's own words, by model that fails.
     :param sessions: requests that the member is working on.
+    :param rate: requests a second that the balancer sends it, of all models; ``None`` where the balancer does not tell.
     """
 
     up: bool
     models: dict[str, bool] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     sessions: int = 0
+    rate: float | None = None
 
 
 class Balancer(Protocol):
@@ -43,6 +46,12 @@ class Balancer(Protocol):
 
     def defaults(self) -> dict[str, Any]:
         """Give every setting of the balancer with its default."""
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep other writers out, so that nothing changes between :meth:`read` and :meth:`apply`.
+
+        :raises BalancerError: when another one does not come to its end.
+        """
 
     def read(self) -> Observed:
         """Give what is there.
@@ -52,6 +61,9 @@ class Balancer(Protocol):
 
     def health(self) -> dict[str, MemberHealth]:
         """Give the balancer's own view of each member, by name; empty where it has none."""
+
+    def errors(self) -> int | None:
+        """Count the server errors that clients got since the balancer started; ``None`` where it does not tell."""
 
     def check(self, plan: Plan) -> None:
         """Refuse, before anything is changed, what this balancer cannot do."""

@@ -8,7 +8,9 @@ An endpoint is one address in front of many clusters. The clusters are its membe
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import ipaddress
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -66,6 +68,7 @@ class Model:
 
     :param golden: the health check; without it, a model is healthy when the cluster answers its metadata.
     :param timeout: seconds that an honest prediction may take.
+    :param try_timeout: seconds after which another cluster is tried at once, for a model that is usually faster.
     :param host: host name by which the clusters' edges know the model, where several share an edge.
     """
 
@@ -73,6 +76,7 @@ class Model:
     golden: Golden | None = None
     timeout: float = DEFAULT_MODEL_TIMEOUT
     host: str | None = None
+    try_timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,15 @@ class Endpoint:
     """The whole definition, which the balancer stores, so that it can be read back without any other record.
 
     :param settings: the balancer's own settings, complete.
+    :param epoch: the highest epoch of the fleet lock under which it was changed. It does not say what the endpoint is,
+        but who may change it, so it is kept apart.
     """
 
     name: str
     members: tuple[Member, ...]
     models: tuple[Model, ...]
     settings: Mapping[str, Any]
+    epoch: int = 0
 
     def member(self, name: str) -> Member | None:
         """Find a member by its name."""
@@ -97,11 +104,21 @@ class Endpoint:
 
     def as_dict(self) -> dict[str, Any]:
         """Give the definition as JSON can hold it."""
-        return dataclasses.asdict(self)
+        definition = dataclasses.asdict(self)
+        del definition["epoch"]
+        return definition
+
+    def digest(self) -> str:
+        """Give what is another when the definition is."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
+
+    def stored(self) -> dict[str, Any]:
+        """Give what the balancer stores: the definition, and the epoch where there is one."""
+        return {**self.as_dict(), **({"epoch": self.epoch} if self.epoch else {})}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Endpoint:
-        """Read back what :meth:`as_dict` gave.
+        """Read back what :meth:`stored` gave.
 
         :raises KeyError, TypeError: when it is something else.
         """
@@ -110,7 +127,10 @@ class Endpoint:
             golden = entry["golden"]
             models.append(Model(**{**entry, "golden": Golden(**golden) if golden else None}))
         members = tuple(Member(**entry) for entry in stored["members"])
-        return cls(stored["name"], members, tuple(models), dict(stored["settings"]))
+        epoch = stored.get("epoch", 0)
+        if not isinstance(epoch, int):
+            raise TypeError(f"epoch {epoch!r}")
+        return cls(stored["name"], members, tuple(models), dict(stored["settings"]), epoch)
 
 
 @dataclass(frozen=True)
@@ -129,6 +149,7 @@ class EndpointRequest:
     """An endpoint as the user wrote it: what was left out is ``None`` and keeps its present value.
 
     :param exclusive: whether members that are not listed are removed.
+    :param epoch: the epoch of the fleet lock that the user holds.
     """
 
     name: str
@@ -136,6 +157,7 @@ class EndpointRequest:
     models: tuple[Model, ...] | None
     settings: Mapping[str, Any]
     exclusive: bool = True
+    epoch: int | None = None
 
 
 def request_from_params(params: Mapping[str, Any], settings: Mapping[str, Any]) -> EndpointRequest:
@@ -153,8 +175,11 @@ def request_from_params(params: Mapping[str, Any], settings: Mapping[str, Any]) 
         _require_some(models, "models")
         require_unique([entry["name"] for entry in models], "models")
         models = tuple(_model(entry, f"models[{index}]") for index, entry in enumerate(models))
+    epoch = params["epoch"]
+    if epoch is not None and epoch < 1:
+        raise InputError(f"epoch: {epoch} is no epoch.", hint="Give the epoch that fleet_lock returned, or none.")
     return EndpointRequest(
-        require_dns_label(params["name"], "name"), members, models, settings, params["exclusive_members"]
+        require_dns_label(params["name"], "name"), members, models, settings, params["exclusive_members"], epoch
     )
 
 
@@ -191,6 +216,12 @@ def _model(entry: Mapping[str, Any], option: str) -> Model:
     timeout = entry["timeout"]
     if not 0 < timeout <= 3600:
         raise InputError(f"{option}.timeout: {timeout} is no timeout.", hint="Use seconds, more than 0, at most 3600.")
+    try_timeout = entry["try_timeout"]
+    if try_timeout is not None and not 0.01 <= try_timeout < timeout:
+        raise InputError(
+            f"{option}.try_timeout: {try_timeout} is no timeout of a try.",
+            hint=f"Use seconds, at least 0.01 and less than timeout ({timeout:g}), or leave it out.",
+        )
     golden = None
     if entry["golden"]:
         # One prediction a check: the balancer asks every cluster several times a second.
@@ -201,7 +232,7 @@ def _model(entry: Mapping[str, Any], option: str) -> Model:
         golden = Golden(first["request"], first["response"], tolerance)
     if entry["host"] is not None:
         require_host_name(entry["host"], f"{option}.host")
-    return Model(require_model(entry["name"], f"{option}.name"), golden, timeout, entry["host"])
+    return Model(require_model(entry["name"], f"{option}.name"), golden, timeout, entry["host"], try_timeout)
 
 
 def require_port(value: int, option: str) -> int:

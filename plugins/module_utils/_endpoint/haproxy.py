@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import fcntl
 import io
 import os
 import re
@@ -22,7 +23,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +153,41 @@ class HAProxy:
         """Give every setting with its default."""
         return dict(DEFAULTS)
 
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold a lock on a file beside the configuration. It ends with its process, however that ends."""
+        path = self._path.with_name(f".{self._path.name}.lock")
+        try:
+            # Not for writing: the next one may be another user. The file stays: of two that made it anew, each would
+            # have its own lock.
+            handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise BalancerError(
+                f"the lock file {path} cannot be opened: {error}.", hint="Check the folder's owner."
+            ) from error
+        try:
+            self._lock(handle, path)
+            yield
+        finally:
+            os.close(handle)
+
+    def _lock(self, handle: int, path: Path) -> None:
+        """Wait for another writer, for as long as a whole change with its reload and its way back may take."""
+        seconds = 3 * self._timeout
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    break
+            time.sleep(0.05)
+        raise BalancerError(
+            f"{_locker(handle)} has held {path} for {seconds:g} s, by which it changes the endpoint; nothing was done.",
+            hint="If it is stopped or hangs, kill it and run this again, which mends what it has left.",
+        )
+
     def read(self) -> Observed:
         """Read the file, and what the running process makes of it."""
         try:
@@ -231,8 +268,11 @@ class HAProxy:
             kind, _unused, model = row["pxname"].partition(".")
             if row["svname"] in ("BACKEND", "FRONTEND") or not model:
                 continue
-            member = members.setdefault(row["svname"], {"models": {}, "reasons": {}, "sessions": 0})
+            member = members.setdefault(row["svname"], {"models": {}, "reasons": {}, "sessions": 0, "rate": 0.0})
             member["sessions"] += int(row["scur"] or 0)
+            # HAProxy's "sessions" of a server are requests, of which a kept connection carries many. Its req_rate
+            # counts those too, but of frontends alone.
+            member["rate"] += float(row["rate"] or 0)
             if kind != "rest":
                 continue
             # DRAIN is a server that is up and has weight 0; "UP 1/2" is on its way down, "DOWN 1/2" on its way up.
@@ -243,6 +283,11 @@ class HAProxy:
                 words = (row["check_status"], row["check_desc"], row["last_chk"])
                 member["reasons"][model] = f"{row['status']}: {', '.join(word for word in words if word)}"
         return {name: MemberHealth(all(found["models"].values()), **found) for name, found in members.items()}
+
+    def errors(self) -> int:
+        """Give the answers of 500 and above that clients got since this worker of HAProxy started."""
+        text = self._master.worker("show stat -1 1 -1").lstrip("# ")
+        return sum(int(row["hrsp_5xx"] or 0) for row in csv.DictReader(io.StringIO(text)))
 
     def check(self, plan: Plan) -> None:
         """Ask HAProxy itself whether it takes the configuration, where a command to ask is known."""
@@ -389,6 +434,20 @@ class HAProxy:
         for pid in processes.old_workers:
             # A process that a reload left behind may know other servers, and ends by itself: as far as it goes.
             self._master.process(pid, "; ".join(ordered))
+
+
+def _locker(handle: int) -> str:
+    """Name the process that holds the lock on an open file, where Linux tells."""
+    status = os.fstat(handle)
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            words = line.split()
+            if "FLOCK" in words and place in words and "->" not in words:
+                return f"the process {words[words.index(place) - 1]}"
+    except OSError:
+        pass
+    return "another process"
 
 
 def _alerts(text: str) -> str:

@@ -13,6 +13,12 @@ What was found out with HAProxy 2.6.12, and why the file is as it is:
   ``option http-buffer-request``. Buffers are taken when needed, not one a connection.
 - ``ungrpc(1.1)`` is binary, and a cast to a string would be its hexadecimal form, so models are matched as ``-m bin``.
 - Comment lines may be tens of thousands of characters long.
+- Connections to the process' own socket count for ``maxconn``. When clients alone could reach it, none of them would get
+  an answer, since nothing inside would be accepted.
+- A check that fails is repeated after ``fastinter``; without it, a silent member would be found one interval later.
+- No ``observe layer7``: requests that every cluster answers by 500 would take all of them out, one after another.
+- ``use-server`` takes a server of weight 0, and a retry never does; so the first way and the second are told apart.
+- Only a proxy with the ability of a backend may change what HAProxy itself answers, by ``http-after-response``.
 """
 
 # ruff: noqa: E501 (a directive of HAProxy is one line)
@@ -44,7 +50,8 @@ _TEMPLATE = """\
 global
     description {{ description }}
     log stdout format raw local0 notice
-    maxconn {{ settings.max_connections }}
+    # Each client has a second connection inside, which must never wait for a third client to leave.
+    maxconn {{ 3 * settings.max_connections + 1000 }}
     # A request is retried on another cluster only when it fits one buffer.
     tune.bufsize {{ buffer }}
     # Connections that live long keep an old process, with the old members, alive after a reload; not for ever.
@@ -62,6 +69,8 @@ global
 defaults
     mode http
     log global
+    # Who has to wait for a connection waits in the kernel; with too little room there, it would try again after a second.
+    backlog {{ settings.max_connections + 1000 }}
     timeout client 60s
     timeout http-request 30s
     timeout http-keep-alive 60s
@@ -76,7 +85,7 @@ defaults
     retry-on conn-failure empty-response response-timeout 502 503 504
     option allbackups
     balance leastconn
-    default-server inter {{ milliseconds(settings.check_interval) }} fall 2 rise 2 on-marked-down shutdown-sessions
+    default-server inter {{ milliseconds(settings.check_interval) }} fastinter {{ milliseconds(settings.check_interval / 5) }} fall 2 rise 2 on-marked-down shutdown-sessions
 {%- if named %} init-addr last,libc,none resolvers names resolve-prefer ipv4{% endif %}
 
     http-error status 400 content-type application/json string '{ "error": "The request is malformed." }'
@@ -103,6 +112,7 @@ resolvers names
 # REST and gRPC on one port: HTTP/2 is recognised by its preface.
 frontend endpoint
     bind {{ settings.bind }}
+    maxconn {{ settings.max_connections }}
     acl grpc path_beg /tensorflow.serving.
     acl idempotent method GET HEAD
     acl idempotent path_end :predict :classify :regress
@@ -112,18 +122,35 @@ frontend endpoint
 
 # When a cluster goes down, its requests are given up at once, also those that still connect; HAProxy retries only the
 # ones that were connected. This hop inside the process sees the others end without an answer, and sends them again.
-backend again-rest
+{% for protocol, options in {"rest": "", "grpc": " proto h2"}.items() %}
+backend again-{{ protocol }}
     timeout server {{ milliseconds(patience) }}
+{% if trying %}
+    # 425 is how the hasty way says that it gave up. A server of weight 0 is no choice of a retry, so that one is patient.
+    retry-on conn-failure empty-response 425
+{% if protocol == "rest" %}
+    acl repeatable method GET HEAD
+    acl repeatable path_end :predict :classify :regress
+{% else %}
+    acl repeatable always_true
+{% endif %}
+    # When hasty tries end in vain for more than a tenth, the clusters are slow, and more tries would make them slower.
+    http-request set-var(txn.spare) srv_sess_rate(again-{{ protocol }}/hasty),div(10),add(10)
+    use-server hasty if repeatable { srv_sess_rate(again-{{ protocol }}/patient),sub(txn.spare) lt 0 }
+    use-server plain if TRUE
+    server hasty {{ inside }}-hasty weight 0{{ options }}
+    server plain {{ inside }} weight 0{{ options }}
+{% else %}
     retry-on conn-failure empty-response
-    server routing {{ inside }}
+{% endif %}
+    server patient {{ inside }}{{ options }}
 
-backend again-grpc
-    timeout server {{ milliseconds(patience) }}
-    retry-on conn-failure empty-response
-    server routing {{ inside }} proto h2
-
+{% endfor %}
 frontend routing
-    bind {{ inside }}
+    bind {{ inside }} name patient
+{% if trying %}
+    bind {{ inside }}-hasty name hasty
+{% endif %}
     acl rest path_beg /v1/models/
     acl grpc path_beg /tensorflow.serving.PredictionService/
     acl grpc path /tensorflow.serving.ModelService/GetModelStatus
@@ -138,6 +165,9 @@ frontend routing
 {% endfor %}
     # When every check of a model fails, the checks (or the model) are wrong everywhere: better an answer than none.
     use_backend open-%[var(txn.backend)] if { var(txn.backend),nbsrv eq 0 }
+{% for model in trying %}
+    use_backend try-%[var(txn.backend)] if { so_name hasty } { var(txn.backend) -m str rest.{{ model.name }} grpc.{{ model.name }} }
+{% endfor %}
     use_backend %[var(txn.backend)] if { var(txn.backend) -m found }
     default_backend unknown
 {% for model in endpoint.models %}
@@ -160,6 +190,18 @@ backend grpc.{{ model.name }}
     timeout server {{ milliseconds(model.timeout) }}
 {{ servers(model, "proto h2 track rest." ~ model.name ~ "/") }}
 
+{% if model.try_timeout %}
+{% for protocol, options in {"rest": "", "grpc": "proto h2 "}.items() %}
+# Two clusters have a short time each.
+backend try-{{ protocol }}.{{ model.name }}
+    timeout server {{ milliseconds(model.try_timeout) }}
+    timeout connect {{ milliseconds([model.try_timeout, settings.connect_timeout] | min) }}
+    retries 1
+    http-after-response set-status 425 if { status 502:504 }
+{{ servers(model, options ~ "track rest." ~ model.name ~ "/") }}
+
+{% endfor %}
+{% endif %}
 backend open-rest.{{ model.name }}
     timeout server {{ milliseconds(model.timeout) }}
 {{ servers(model, "") }}
@@ -209,12 +251,12 @@ def render(endpoint: Endpoint | None, settings: dict[str, Any]) -> str:
 
 
 def description(endpoint: Endpoint | None, settings: dict[str, Any]) -> str:
-    """Name what the file makes HAProxy be, but for weights and drains, which can be set at run time.
+    """Name what the file makes HAProxy be, but for weights and drains, which can be set at run time, and the epoch.
 
     HAProxy tells its description, so this shows whether the running process has this file.
     """
     if endpoint is not None:
-        endpoint = replace(endpoint, members=tuple(_without_traffic(member) for member in endpoint.members))
+        endpoint = replace(endpoint, members=tuple(_without_traffic(member) for member in endpoint.members), epoch=0)
     digest = hashlib.sha256(_render(endpoint, settings, "").encode()).hexdigest()[:16]
     return f"modelfleet endpoint {endpoint.name if endpoint else 'none'} {digest}"
 
@@ -244,11 +286,12 @@ def read_definition(text: str) -> tuple[bool, Endpoint | None]:
 
 def servers_of(model: Model) -> tuple[str, ...]:
     """Name the backends whose servers carry a model."""
-    return tuple(f"{prefix}.{model.name}" for prefix in ("rest", "grpc", "open-rest", "open-grpc"))
+    tries = ("try-rest", "try-grpc") if model.try_timeout else ()
+    return tuple(f"{prefix}.{model.name}" for prefix in ("rest", "grpc", *tries, "open-rest", "open-grpc"))
 
 
 def _render(endpoint: Endpoint | None, settings: dict[str, Any], description: str) -> str:
-    stored = json.dumps(endpoint.as_dict() if endpoint else None, separators=(",", ":"), sort_keys=True)
+    stored = json.dumps(endpoint.stored() if endpoint else None, separators=(",", ":"), sort_keys=True)
     named = endpoint is not None and any(not _is_ip(member.address) for member in endpoint.members)
     longest = max((model.timeout for model in endpoint.models), default=0.0) if endpoint else 0.0
 
@@ -276,6 +319,7 @@ def _render(endpoint: Endpoint | None, settings: dict[str, Any], description: st
         settings=settings,
         endpoint=endpoint,
         named=named,
+        trying=[model for model in endpoint.models if model.try_timeout] if endpoint else [],
         buffer=settings["max_body"] + _BUFFER_RESERVE,
         hard_stop=max(30, math.ceil(2 * longest)),
         # A socket inside the machine, of a name that no second HAProxy there has.

@@ -50,7 +50,8 @@ class Observed:
 class Step:
     """One change, with its reason, for people.
 
-    :param action: create, delete, add, remove, move, weigh, activate, stand_by, drain, models, settings, mend.
+    :param action: create, delete, add, remove, move, weigh, activate, stand_by, drain, models, settings, mend,
+        fence.
     :param subject: the member, or the endpoint.
     """
 
@@ -111,7 +112,8 @@ def merge(stored: Endpoint | None, request: EndpointRequest, defaults: Mapping[s
     # The order of the members means nothing, so a list in another order is no change.
     ordered = tuple(sorted(members, key=lambda member: member.name))
     settings = {**defaults, **(stored.settings if stored else {}), **request.settings}
-    return Endpoint(request.name, ordered, tuple(sorted(models, key=lambda model: model.name)), settings)
+    epoch = max(stored.epoch if stored else 0, request.epoch or 0)
+    return Endpoint(request.name, ordered, tuple(sorted(models, key=lambda model: model.name)), settings, epoch)
 
 
 def _merge_member(old: Member | None, new: MemberRequest) -> Member:
@@ -139,6 +141,36 @@ def check_min_active(stored: Endpoint | None, desired: Endpoint, min_active: int
             f"{' (' + ', '.join(after) + ')' if after else ''} and needs {max(min_active, 1)}.",
             hint="Make another member active first, or lower min_active (never below 1).",
             details={"rule": "min_active", "active": after},
+        )
+
+
+def check_epoch(stored: Endpoint | None, epoch: int | None) -> None:
+    """Refuse who holds an older fleet lock than the one under which the endpoint was changed last.
+
+    :raises RefusedError: naming the rule ``epoch``.
+    """
+    if stored is not None and epoch is not None and epoch < stored.epoch:
+        raise RefusedError(
+            f"refused by the rule epoch: this run took the fleet lock with epoch {epoch}, and {stored.name} was changed"
+            f" under epoch {stored.epoch}, so another run has taken the lock since.",
+            hint="Stop here, observe the fleet again, and begin a new run. If the clusters were built anew, let"
+            f" fleet_lock begin above (above_epoch={stored.epoch}).",
+            details={"rule": "epoch", "epoch": stored.epoch},
+        )
+
+
+def check_digest(stored: Endpoint | None, digest: str | None) -> None:
+    """Refuse a change that was decided by another definition than the one that is stored.
+
+    :raises RefusedError: naming the rule ``if_digest``.
+    """
+    found = stored.digest() if stored else ""
+    if digest is not None and digest != found:
+        raise RefusedError(
+            "refused by the rule if_digest: the endpoint was changed since it was observed"
+            f" (its digest is {found[:12] or 'empty'}, not {digest[:12] or 'empty'}).",
+            hint="Observe it again (global_endpoint_info), and decide anew.",
+            details={"rule": "if_digest", "digest": found},
         )
 
 
@@ -189,6 +221,9 @@ def plan(observed: Observed, desired: Endpoint | None) -> Plan:
     if changed:
         others.append(Step("settings", desired.name, f"changed: {', '.join(changed)}"))
     others += [Step("mend", desired.name, complaint) for complaint in observed.complaints]
+    if stored.epoch != desired.epoch:
+        # Also when nothing else changes: from now on, who holds an older lock is refused.
+        others.append(Step("fence", desired.name, f"epoch {stored.epoch} becomes {desired.epoch}"))
     return Plan(observed, desired, tuple(added + brought + taken + removed + others))
 
 

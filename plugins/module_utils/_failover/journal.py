@@ -109,9 +109,9 @@ def read(path: Path) -> Content:
     if content.damage:
         raise JournalError(
             f"the journal {path} is damaged: {content.damage}",
-            hint=f"Nothing was changed. See what the fleet does with modelfleet.serving.status, then run"
-            f" modelfleet.serving.history with history_recover=true: it keeps the {len(content.entries)} sound entries"
-            " and puts the damaged file aside.",
+            hint="Nothing was changed. See what the fleet does with modelfleet.serving.status, then run"
+            " modelfleet.serving.history with failover_history_recover=true: it keeps the"
+            f" {len(content.entries)} sound entries and puts the damaged file aside.",
         )
     return content
 
@@ -238,6 +238,8 @@ def _status(pid: int) -> dict[str, Any] | None:
 
 
 def _read(path: Path) -> Content:
+    # The head first: it is written after its line, so whoever writes meanwhile only brings lines that it does not know.
+    head = _read_head(path)
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -266,19 +268,26 @@ def _read(path: Path) -> Content:
         entries.append(entry)
         size += len(line) + 1
     if not damage:
-        damage = _cut_off(path, entries)
+        damage = _cut_off(head, entries)
     return Content(tuple(entries), size, b"" if damage else torn, damage)
 
 
-def _cut_off(path: Path, entries: list[Entry]) -> str:
-    """Compare with the head, which is written after the line: it may be one behind, and never ahead."""
+def _read_head(path: Path) -> str:
     try:
-        number, checksum = _head(path).read_text().split()
-        known = int(number)
+        return _head(path).read_text()
     except FileNotFoundError:
-        return ""
+        return f"0 {_FIRST}"
     except (OSError, ValueError):
-        return f"its head {_head(path)} can't be read."
+        return ""
+
+
+def _cut_off(head: str, entries: list[Entry]) -> str:
+    """Compare with the head: it may be behind, and never ahead."""
+    try:
+        number, checksum = head.split()
+        known = int(number)
+    except ValueError:
+        return "its head can't be read."
     if known > len(entries):
         return f"it ends at entry {len(entries)}, and {known} were written; the last ones are missing."
     if known and entries[known - 1].checksum() != checksum:

@@ -19,10 +19,14 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
     STATES,
     Endpoint,
+    EndpointRequest,
     request_from_params,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import (
     Plan,
+    Step,
+    check_digest,
+    check_epoch,
     check_min_active,
     merge,
     plan,
@@ -42,33 +46,47 @@ def run(call: Call) -> Result:
         raise InputError(f"min_active: {params['min_active']} is no rule.", hint="Use 1 or more.")
     request = request_from_params(params, given_settings(params))
     balancer = open_balancer(params, params["adopt"])
-    observed = balancer.read()
-    stored = observed.endpoint
-    desired: Endpoint | None = None
-    if params["state"] == "present":
-        desired = merge(stored, request, balancer.defaults())
-        check_min_active(stored, desired, params["min_active"])
-    elif stored is not None and stored.name != request.name:
-        # Another endpoint is none of our business, and this one is not there.
-        return Result(values={"endpoint": None, "active": [], "steps": []})
-    todo = plan(observed, desired)
-    balancer.check(todo)
-    result = Result(
-        changed=bool(todo.steps),
-        diff=_diff(todo) + balancer.diff(todo),
-        values={
-            "endpoint": desired.as_dict() if desired else None,
-            "active": desired.active() if desired else [],
-            "steps": [step.as_dict() for step in todo.steps],
-        },
-    )
     if call.check_mode:
-        return result
-    if todo.steps:
-        balancer.apply(todo)
+        return _change(call, balancer, request)[0]
+    # What is checked must still be so when it is written: a run that was stopped in between must not undo the next.
+    with balancer.exclusive():
+        result, desired = _change(call, balancer, request)
     if desired is not None and params["wait"]:
         _wait(balancer, desired, params["wait_timeout"])
     return result
+
+
+def _change(call: Call, balancer: Balancer, request: EndpointRequest) -> tuple[Result, Endpoint | None]:
+    """Read, decide and, outside of check mode, write; gives the result, and the endpoint if there is to be one."""
+    params = call.params
+    observed = balancer.read()
+    stored = observed.endpoint
+    desired: Endpoint | None = None
+    if params["state"] == "absent" and stored is not None and stored.name != request.name:
+        # Another endpoint is none of our business, and this one is not there.
+        return Result(values=_values(None, ())), None
+    # First: who comes too late may ask for what is no longer there.
+    check_epoch(stored, request.epoch)
+    check_digest(stored, params["if_digest"])
+    if params["state"] == "present":
+        desired = merge(stored, request, balancer.defaults())
+        check_min_active(stored, desired, params["min_active"])
+    todo = plan(observed, desired)
+    balancer.check(todo)
+    if todo.steps and not call.check_mode:
+        balancer.apply(todo)
+    result = Result(bool(todo.steps), _diff(todo) + balancer.diff(todo), _values(desired, todo.steps))
+    return result, desired
+
+
+def _values(endpoint: Endpoint | None, steps: tuple[Step, ...]) -> dict[str, Any]:
+    return {
+        "endpoint": endpoint.as_dict() if endpoint else None,
+        "epoch": endpoint.epoch if endpoint else 0,
+        "digest": endpoint.digest() if endpoint else "",
+        "active": endpoint.active() if endpoint else [],
+        "steps": [step.as_dict() for step in steps],
+    }
 
 
 def _wait(balancer: Balancer, endpoint: Endpoint, timeout: int) -> None:
@@ -156,10 +174,13 @@ FEATURE = Feature(
                 "name": {"type": "str", "required": True},
                 "golden": {**GOLDEN_OPTIONS["golden"], "required": False},
                 "timeout": {"type": "float", "default": 5.0},
+                "try_timeout": {"type": "float"},
                 "host": {"type": "str"},
             },
         },
         "min_active": {"type": "int", "default": 1},
+        "epoch": {"type": "int"},
+        "if_digest": {"type": "str"},
         "adopt": {"type": "bool", "default": False},
         "wait": {"type": "bool", "default": True},
         "wait_timeout": {"type": "int", "default": 60},

@@ -23,7 +23,17 @@ def run(call: Call) -> Result:
     endpoint = observed.endpoint
     if endpoint is None:
         return Result(
-            values={"exists": False, "endpoint": None, "members": [], "active": [], "fail_open": [], "drift": []}
+            values={
+                "exists": False,
+                "endpoint": None,
+                "epoch": 0,
+                "digest": "",
+                "members": [],
+                "active": [],
+                "fail_open": [],
+                "drift": [],
+                "errors": None,
+            }
         )
     health = balancer.health()
     members = []
@@ -43,16 +53,20 @@ def run(call: Call) -> Result:
                 "models": found.models,
                 "reasons": found.reasons,
                 "sessions": found.sessions,
+                "rate": found.rate,
             }
         )
     return Result(
         values={
             "exists": True,
             "endpoint": endpoint.as_dict(),
+            "epoch": endpoint.epoch,
+            "digest": endpoint.digest(),
             "members": members,
             "active": endpoint.active(),
             "fail_open": _fail_open(endpoint, health),
             "drift": [step.as_dict() for step in plan(observed, endpoint).steps],
+            "errors": balancer.errors(),
         }
     )
 

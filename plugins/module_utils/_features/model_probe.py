@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,7 +12,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.argume
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import live_pods
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, poll_until
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, ServingError, WaitError
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import REST_PORT
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import (
@@ -26,10 +25,10 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.gold
     Golden,
     goldens,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.probe import ask
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.rest import (
     Transport,
     pod_transport,
-    predict,
     url_transport,
 )
 
@@ -80,18 +79,14 @@ def _targets(call: Call, stack: ExitStack) -> Any:
 
 
 def _probe(target: str, send: Transport, golden: Golden) -> dict[str, Any]:
-    start = time.monotonic()
-    try:
-        error = golden.mismatch(predict(send, golden.model, golden.request))
-    except ServingError as failure:
-        error = str(failure)
+    verdict = ask(send, golden)
     return {
         "target": target,
         "model": golden.model,
         "golden": golden.name,
-        "right": not error,
-        "error": error,
-        "seconds": round(time.monotonic() - start, 4),
+        "right": verdict.right,
+        "error": verdict.error,
+        "seconds": verdict.seconds,
     }
 
 

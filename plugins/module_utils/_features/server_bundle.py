@@ -31,8 +31,8 @@ def remove(call: Call, server: str, namespace: str, deadline: Deadline) -> Resul
         return result_of(changes)
 
 
-def require_replicas(replicas: int) -> int:
+def require_replicas(replicas: int | None) -> int:
     """Check a number of pods."""
-    if replicas < 1:
+    if replicas is None or replicas < 1:
         raise InputError(f"replicas: {replicas} is too few.", hint="Use 1 or more, or state: absent.")
     return replicas

@@ -1,0 +1,281 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measure what users see when one of the local fleet's clusters fails, is drained, or returns.
+
+``make bench`` runs it. Each case is one fault in the middle of an open load (see openload.py) on the endpoint, beside
+predictions that honestly take up to 5 s; an automatic failover follows. It writes build/bench/failover.json, a row a
+case, and build/bench/failover-requests.json for the plot; cases that are not run again keep their rows.
+
+``failover.py [FAULT…]``. BENCH_RATE (200) requests a second have 1 KB, BENCH_BIG_RATE (20) have 1 MB.
+BENCH_AUTOMATION is a command that fails over by itself, such as ansible-rulebook; without it a watcher in this file
+runs the playbook.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from localfleet import (
+    CHECKOUT,
+    CLUSTERS,
+    FAULTS,
+    HALF_PLUS_TWO,
+    REQUEST,
+    RESPONSE,
+    URL,
+    Endpoint,
+    FleetError,
+    fault,
+    predicts,
+    slow_model,
+    until,
+)
+from openload import WRONG, Sample, Stream, load, outcome
+
+Json = dict[str, Any]
+
+OUTPUT = CHECKOUT / "build" / "bench"
+RESULTS, REQUESTS = OUTPUT / "failover.json", OUTPUT / "failover-requests.json"
+VICTIM = "aws-eu-west-1"
+SMALL, BIG = 1_000, 1_000_000
+CASES = (*FAULTS, "drain", "failback")
+# Seconds of load before the fault, and after it at least.
+BEFORE, AFTER = 8.0, 12.0
+# The plot shows so many seconds around the fault.
+WINDOW = (-1.0, 5.0)
+# Seconds that predictions of the model slow take, and how many there are a second.
+HONEST, SLOW_RATE = (0.5, 2.0, 5.0), 1.0
+GOALS = {"affected_seconds": 1.0, "wrong_seconds": 1.0, "verified_seconds": 10.0}
+
+
+def playbook(name: str, **variables: object) -> subprocess.Popen[bytes]:
+    """Start a playbook as a person would, but nice: elsewhere the controller takes no processor from the clusters."""
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / "build" / "collections"),
+        "ANSIBLE_NOCOLOR": "1",
+    }
+    return subprocess.Popen(
+        [
+            "nice",
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            f"modelfleet.serving.{name}",
+            f"--inventory={CHECKOUT / 'inventories' / 'local'}",
+            f"--extra-vars={json.dumps(variables)}",
+        ],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=(OUTPUT / f"{name}.log").open("wb"),
+        stderr=subprocess.STDOUT,
+        cwd=CHECKOUT,
+    )
+
+
+def ended(process: subprocess.Popen[bytes], name: str) -> float:
+    """Wait for a playbook; give the moment of its end.
+
+    :raises FleetError: when it failed.
+    """
+    if process.wait(120):
+        raise FleetError(f"{name} failed:\n{(OUTPUT / f'{name}.log').read_text()[-3000:]}")
+    return time.monotonic()
+
+
+class Automation:
+    """What fails over without a person. All that is automatic is here, so that another way can take its place."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        """Take the endpoint that is watched."""
+        self._endpoint = endpoint
+        self._command = shlex.split(os.environ.get("BENCH_AUTOMATION", ""))
+        # The moment at which the watcher was sure.
+        self.confirmed: float | None = None
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Have the command run, where there is one."""
+        if not self._command:
+            yield
+            return
+        with (OUTPUT / "automation.log").open("wb") as log:
+            process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT, cwd=CHECKOUT)
+        try:
+            # A Java machine and a rulebook take their time to start.
+            time.sleep(20)
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+    def verified(self, cluster: str) -> float:
+        """Give the moment at which the traffic has moved for good and the endpoint's answers were verified.
+
+        :raises FleetError: when nothing moved, or the playbook failed.
+        """
+        process = None
+        if not self._command:
+            # Found down twice in a row, which takes four checks of the balancer.
+            until(lambda: self._confirmed(cluster), 30, f"the balancer does not find {cluster} down.", 0.0)
+            self.confirmed = time.monotonic()
+            process = playbook("failover", failover_from=cluster)
+        until(lambda: self._moved(cluster), 90, f"{cluster} was not drained, or the endpoint is wrong.")
+        moved = time.monotonic()
+        return max(moved, ended(process, "failover")) if process else moved
+
+    def _confirmed(self, cluster: str) -> bool:
+        for _turn in range(2):
+            time.sleep(0.2)
+            if cluster not in self._endpoint.down():
+                return False
+        return True
+
+    def _moved(self, cluster: str) -> bool:
+        states = {member["name"]: member["state"] for member in self._endpoint.info()["members"]}
+        return states[cluster] == "drained" and predicts(URL)
+
+
+def streams(size: int) -> list[Stream]:
+    """Give the load: fast predictions of one size, and a few slow ones."""
+    name, usual = ("BENCH_RATE", 200) if size == SMALL else ("BENCH_BIG_RATE", 20)
+    fast = Stream(HALF_PLUS_TWO, float(os.environ.get(name) or usual), REQUEST, RESPONSE, size)
+    path = "/v1/models/slow:predict"
+    slow = [
+        Stream(path, SLOW_RATE, {"instances": [seconds]}, {"predictions": [seconds]}, size, honest=seconds)
+        for seconds in HONEST
+    ]
+    return [fast, *slow]
+
+
+def measure(case: str, size: int, endpoint: Endpoint) -> tuple[list[Json], list[list[Any]]]:
+    """Run one case; give its rows, one a model, and the fast requests near its fault for the plot."""
+    automation = Automation(endpoint)
+    endpoint.activate()
+    if case == "failback":
+        endpoint.change(members=[{"name": VICTIM, "state": "drained"}])
+    endpoint.healthy()
+    kinds = streams(size)
+    problem = ""
+    verified: float | None = None
+    with tempfile.TemporaryDirectory() as folder, automation.at_work(), load(URL, kinds, Path(folder)) as running:
+        time.sleep(BEFORE)
+
+        def follow(act: Callable[[], float]) -> float | None:
+            nonlocal problem
+            try:
+                return act()
+            except FleetError as error:
+                problem = str(error)
+                return None
+
+        if case in FAULTS:
+            with fault(case, VICTIM) as began:
+                verified = follow(lambda: automation.verified(VICTIM))
+                time.sleep(max(0.0, began + AFTER - time.monotonic()))
+                samples = running.stop()
+        else:
+            began = time.monotonic()
+            name, variable = ("failover", "failover_from") if case == "drain" else ("failback", "failover_to")
+            verified = follow(lambda: ended(playbook(name, **{variable: VICTIM}), name))
+            time.sleep(max(0.0, began + AFTER - time.monotonic()))
+            samples = running.stop()
+    if case == "wrong":
+        # The Service's change takes a while to reach the edge; the fault is what users see.
+        began = min((sample.at for sample in samples if sample.outcome == WRONG), default=began)
+
+    def since(moment: float | None) -> float | None:
+        return round(moment - began, 2) if moment is not None else None
+
+    rows = [
+        {
+            "fault": case,
+            "body_bytes": size,
+            **_summary(samples, kinds, model, began),
+            "confirmed_seconds": since(automation.confirmed),
+            "verified_seconds": since(verified),
+            "problem": problem,
+            "load_average": round(os.getloadavg()[0], 1),
+        }
+        for model in ("half_plus_two", "slow")
+    ]
+    first, last = WINDOW
+    near = [
+        [round(sample.at - began, 4), round(sample.seconds, 4), sample.outcome]
+        for sample in samples
+        if sample.stream == 0 and first <= sample.at - began <= last
+    ]
+    return rows, near
+
+
+def _summary(samples: Sequence[Sample], kinds: Sequence[Stream], model: str, began: float) -> Json:
+    numbers = {number for number, kind in enumerate(kinds) if f"/{model}:" in kind.path}
+    chosen = [sample for sample in samples if sample.stream in numbers]
+    rate = sum(kinds[number].rate for number in numbers)
+    return {"model": model, "rate": rate, **asdict(outcome(chosen, kinds, began))}
+
+
+def show(row: Json) -> None:
+    """Print a row."""
+    words = ("requests", "lost", "wrong", "affected", "slowest_seconds", "affected_seconds", "verified_seconds")
+    figures = ", ".join(f"{word} {row[word]}" for word in words)
+    print(f"{row['fault']} {row['body_bytes']} {row['model']}: {figures} {row['problem'][-300:]}", flush=True)
+
+
+def keep(path: Path, new: Any, same: Callable[[Any], object]) -> None:
+    """Put rows into a file in the place of those of the same case."""
+    old = json.loads(path.read_text()) if path.exists() else []
+    names = {same(row) for row in new}
+    order = {case: number for number, case in enumerate(CASES)}
+    rows = [row for row in old if same(row) not in names] + list(new)
+    rows.sort(key=lambda row: (order[row["fault"]], row["body_bytes"]))
+    path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+
+
+def main() -> int:
+    """Measure, write the figures and show them."""
+    cases = sys.argv[1:] or CASES
+    sizes = [int(size) for size in os.environ.get("BENCH_BYTES", f"{SMALL},{BIG}").split(",")]
+    if unknown := set(cases) - set(CASES):
+        print(f"No such faults: {', '.join(sorted(unknown))}. There are {', '.join(CASES)}.", file=sys.stderr)
+        return 2
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    endpoint = Endpoint()
+    states = [{"name": member["name"], "state": member["state"]} for member in endpoint.info()["members"]]
+    failed = False
+    try:
+        # The endpoint as this checkout's inventory wants it.
+        ended(playbook("endpoint"), "endpoint")
+        with slow_model(endpoint):
+            for case in cases:
+                for size in sizes:
+                    rows, near = measure(case, size, endpoint)
+                    for row in rows:
+                        show(row)
+                    failed |= any(row["problem"] for row in rows)
+                    keep(RESULTS, rows, lambda row: (row["fault"], row["body_bytes"], row["model"]))
+                    plotted = {"fault": case, "body_bytes": size, "requests": near}
+                    keep(REQUESTS, [plotted], lambda row: (row["fault"], row["body_bytes"]))
+            endpoint.activate()
+            endpoint.healthy()
+    except FleetError as error:
+        print(f"The benchmark failed: {error}", file=sys.stderr)
+        return 1
+    finally:
+        endpoint.change(members=states)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    assert VICTIM in CLUSTERS
+    sys.exit(main())
