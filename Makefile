@@ -170,7 +170,7 @@ build/bench/python/.complete: tests/benchmarks/requirements.lock .venv/.complete
 	@touch $@
 
 .PHONY: bench
-bench: fleet build/bench/python/.complete ## Measure applying a bundle, rolling out a version, verifying a store, failing over
+bench: fleet build/bench/python/.complete build/automation/.complete ## Measure applying a bundle, rolling out a version, verifying a store, failing over
 	@$(STAGES) $(PLAYBOOK) -i localhost, tests/benchmarks/setup.yml
 	@build/bench/python/bin/python tests/benchmarks/apply.py
 	@build/bench/python/bin/python tests/benchmarks/rollout.py

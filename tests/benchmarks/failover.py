@@ -7,22 +7,21 @@ predictions that honestly take up to 5 s; an automatic failover follows. It writ
 case, and build/bench/failover-requests.json for the plot; cases that are not run again keep their rows.
 
 ``failover.py [FAULT…]``. BENCH_RATE (200) requests a second have 1 KB, BENCH_BIG_RATE (20) have 1 MB.
-BENCH_AUTOMATION is a command that fails over by itself, such as ansible-rulebook; without it a watcher in this file
-runs the playbook.
+The automatic failover is that of the collection: ansible-rulebook in build/automation, with its rulebook.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +36,12 @@ from localfleet import (
     Endpoint,
     FleetError,
     fault,
-    predicts,
     slow_model,
     until,
 )
 from openload import WRONG, Sample, Stream, load, outcome
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._failover.journal import read
 
 Json = dict[str, Any]
 
@@ -66,6 +66,7 @@ def playbook(name: str, **variables: object) -> subprocess.Popen[bytes]:
         "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
         "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / "build" / "collections"),
         "ANSIBLE_NOCOLOR": "1",
+        "XDG_STATE_HOME": str(OUTPUT / "state"),
     }
     return subprocess.Popen(
         [
@@ -94,56 +95,65 @@ def ended(process: subprocess.Popen[bytes], name: str) -> float:
 
 
 class Automation:
-    """What fails over without a person. All that is automatic is here, so that another way can take its place."""
+    """ansible-rulebook with the collection's own rulebook, which fails over without a person."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        """Take the endpoint that is watched."""
-        self._endpoint = endpoint
-        self._command = shlex.split(os.environ.get("BENCH_AUTOMATION", ""))
-        # The moment at which the watcher was sure.
-        self.confirmed: float | None = None
+    def __init__(self) -> None:
+        """Write what is watched."""
+        self._config = OUTPUT / "model_health.yml"
+        self._journal = OUTPUT / "state" / "modelfleet" / "local.journal"
+        self._journal.unlink(missing_ok=True)
+        self._journal.with_name(f"{self._journal.name}.head").unlink(missing_ok=True)
+        ended(playbook("automation", failover_health_config=str(self._config)), "automation")
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Have the command run, where there is one."""
-        if not self._command:
-            yield
-            return
-        with (OUTPUT / "automation.log").open("wb") as log:
-            process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT, cwd=CHECKOUT)
+        """Have it run.
+
+        :raises FleetError: when it does not start.
+        """
+        folder = CHECKOUT / "build" / "automation" / "python" / "bin"
+        log = OUTPUT / "ansible-rulebook.log"
+        environment = {
+            **os.environ,
+            "PATH": f"{folder}:{os.environ['PATH']}",
+            "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / "build" / "collections"),
+            "ANSIBLE_NOCOLOR": "1",
+            "XDG_STATE_HOME": str(OUTPUT / "state"),
+            "model_health_config": str(self._config),
+        }
+        command = [
+            *("nice", str(folder / "ansible-rulebook"), "--rulebook=modelfleet.serving.failover", "-v"),
+            *("--env-vars=model_health_config", f"--inventory={CHECKOUT / 'inventories' / 'local'}"),
+        ]
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, env=environment, cwd=OUTPUT, stdout=output, stderr=subprocess.STDOUT)
         try:
-            # A Java machine and a rulebook take their time to start.
-            time.sleep(20)
+            until(lambda: b"Waiting for events" in log.read_bytes(), 90, f"ansible-rulebook does not start; see {log}.")
             yield
         finally:
             process.terminate()
             process.wait()
 
-    def verified(self, cluster: str) -> float:
-        """Give the moment at which the traffic has moved for good and the endpoint's answers were verified.
+    def runs(self) -> int:
+        """Count the failovers that are verified."""
+        return sum(entry.event == "verified" for entry in read(self._journal).entries)
 
-        :raises FleetError: when nothing moved, or the playbook failed.
+    def verified(self, before: int) -> tuple[float, float]:
+        """Wait for one more verified failover; give the moments of its start and of its verification.
+
+        :raises FleetError: when none comes.
         """
-        process = None
-        if not self._command:
-            # Found down twice in a row, which takes four checks of the balancer.
-            until(lambda: self._confirmed(cluster), 30, f"the balancer does not find {cluster} down.", 0.0)
-            self.confirmed = time.monotonic()
-            process = playbook("failover", failover_from=cluster)
-        until(lambda: self._moved(cluster), 90, f"{cluster} was not drained, or the endpoint is wrong.")
-        moved = time.monotonic()
-        return max(moved, ended(process, "failover")) if process else moved
-
-    def _confirmed(self, cluster: str) -> bool:
-        for _turn in range(2):
-            time.sleep(0.2)
-            if cluster not in self._endpoint.down():
-                return False
-        return True
-
-    def _moved(self, cluster: str) -> bool:
-        states = {member["name"]: member["state"] for member in self._endpoint.info()["members"]}
-        return states[cluster] == "drained" and predicts(URL)
+        until(lambda: self.runs() > before, 90, "no failover was verified.", 0.05)
+        entries = read(self._journal).entries
+        intent, verified = (
+            next(entry for entry in reversed(entries) if entry.event == event) for event in ("intent", "verified")
+        )
+        offset = time.monotonic() - time.time()
+        started, ended = (
+            datetime.fromisoformat(text).timestamp() + offset for text in (intent.data["started"], verified.time)
+        )
+        return started, ended
 
 
 def streams(size: int) -> list[Stream]:
@@ -158,36 +168,29 @@ def streams(size: int) -> list[Stream]:
     return [fast, *slow]
 
 
-def measure(case: str, size: int, endpoint: Endpoint) -> tuple[list[Json], list[list[Any]]]:
+def measure(case: str, size: int, endpoint: Endpoint, automation: Automation) -> tuple[list[Json], list[list[Any]]]:
     """Run one case; give its rows, one a model, and the fast requests near its fault for the plot."""
-    automation = Automation(endpoint)
     endpoint.activate()
     if case == "failback":
         endpoint.change(members=[{"name": VICTIM, "state": "drained"}])
     endpoint.healthy()
     kinds = streams(size)
     problem = ""
+    started: float | None = None
     verified: float | None = None
-    with tempfile.TemporaryDirectory() as folder, automation.at_work(), load(URL, kinds, Path(folder)) as running:
+    work = automation.at_work() if case in FAULTS else nullcontext()
+    with tempfile.TemporaryDirectory() as folder, work, load(URL, kinds, Path(folder)) as running:
         time.sleep(BEFORE)
-
-        def follow(act: Callable[[], float]) -> float | None:
-            nonlocal problem
+        before = automation.runs()
+        with fault(case, VICTIM) if case in FAULTS else nullcontext(time.monotonic()) as began:
             try:
-                return act()
+                if case in FAULTS:
+                    started, verified = automation.verified(before)
+                else:
+                    name, variable = ("failover", "failover_from") if case == "drain" else ("failback", "failover_to")
+                    verified = ended(playbook(name, **{variable: VICTIM}), name)
             except FleetError as error:
                 problem = str(error)
-                return None
-
-        if case in FAULTS:
-            with fault(case, VICTIM) as began:
-                verified = follow(lambda: automation.verified(VICTIM))
-                time.sleep(max(0.0, began + AFTER - time.monotonic()))
-                samples = running.stop()
-        else:
-            began = time.monotonic()
-            name, variable = ("failover", "failover_from") if case == "drain" else ("failback", "failover_to")
-            verified = follow(lambda: ended(playbook(name, **{variable: VICTIM}), name))
             time.sleep(max(0.0, began + AFTER - time.monotonic()))
             samples = running.stop()
     if case == "wrong":
@@ -202,7 +205,7 @@ def measure(case: str, size: int, endpoint: Endpoint) -> tuple[list[Json], list[
             "fault": case,
             "body_bytes": size,
             **_summary(samples, kinds, model, began),
-            "confirmed_seconds": since(automation.confirmed),
+            "started_seconds": since(started),
             "verified_seconds": since(verified),
             "problem": problem,
             "load_average": round(os.getloadavg()[0], 1),
@@ -256,10 +259,11 @@ def main() -> int:
     try:
         # The endpoint as this checkout's inventory wants it.
         ended(playbook("endpoint"), "endpoint")
+        automation = Automation()
         with slow_model(endpoint):
             for case in cases:
                 for size in sizes:
-                    rows, near = measure(case, size, endpoint)
+                    rows, near = measure(case, size, endpoint, automation)
                     for row in rows:
                         show(row)
                     failed |= any(row["problem"] for row in rows)

@@ -10,48 +10,32 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from _place import HOME
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-
-from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call
 from ansible_collections.modelfleet.serving.plugins.module_utils._failover.history import runs
 from ansible_collections.modelfleet.serving.plugins.module_utils._failover.journal import read
-from ansible_collections.modelfleet.serving.plugins.module_utils._features import (
-    global_endpoint,
-    global_endpoint_info,
-)
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from localfleet import CLUSTERS, Endpoint, command, fault, node
+from localfleet import until as wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-CLUSTERS = ("aws-eu-west-1", "azure-westeurope", "gcp-europe-west1")
 AWS, AZURE, GCP = CLUSTERS
 ENDPOINT = "modelfleet-endpoint"
-_HAPROXY = {"config_path": str(HOME / "haproxy" / "haproxy.cfg"), "master": "127.0.0.1:9998"}
 
 
-def docker(*arguments: str, check: bool = True) -> str:
+def docker(*arguments: str) -> str:
     """Run a command of Docker and give what it prints."""
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=60)
-    assert not check or done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def node(cluster: str) -> str:
-    """Name the cluster's container."""
-    return f"modelfleet-{cluster}-control-plane"
+    return command("docker", *arguments)
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Wait for something that must come."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"after {seconds} s: {what}"
-        time.sleep(0.02)
+    """Wait for something that must come, and see it at once."""
+    wait_until(condition, seconds, what, pause=0.02)
 
 
 @dataclass
@@ -139,8 +123,7 @@ class Fleet:
 
     def members(self) -> dict[str, dict[str, Any]]:
         """Give the members of the endpoint, as the balancer tells."""
-        found = _call(global_endpoint_info.FEATURE)
-        return {member["name"]: member for member in found["members"]}
+        return {member["name"]: member for member in Endpoint().info()["members"]}
 
     def states(self) -> dict[str, str]:
         """Give the members' states."""
@@ -172,13 +155,13 @@ class Fleet:
                 docker("unpause", node(cluster))
         if docker("inspect", "--format", "{{.State.Running}}", ENDPOINT) != "true":
             docker("start", ENDPOINT)
-            until(self._answers, "the endpoint does not start")
+            until(self.answers, "the endpoint does not start")
         if self.active() != sorted(CLUSTERS):
-            members = [{"name": name, "state": "active"} for name in CLUSTERS]
-            _call(global_endpoint.FEATURE, name="local", members=members, exclusive_members=False, wait=False)
+            Endpoint().activate()
         until(self.healthy, "a cluster does not come back", 120)
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Tell whether the endpoint is there with all members."""
         try:
             return len(self.members()) == len(CLUSTERS)
         except Exception:  # whatever is wrong, it is not there yet
@@ -188,13 +171,10 @@ class Fleet:
 @contextlib.contextmanager
 def paused(*clusters: str) -> Iterator[None]:
     """Freeze clusters: they neither answer nor refuse."""
-    for cluster in clusters:
-        docker("pause", node(cluster))
-    try:
-        yield
-    finally:
+    with contextlib.ExitStack() as stack:
         for cluster in clusters:
-            docker("unpause", node(cluster), check=False)
+            stack.enter_context(fault("pause", cluster))
+        yield
 
 
 @contextlib.contextmanager
@@ -206,10 +186,3 @@ def without_api(cluster: str) -> Iterator[None]:
         yield
     finally:
         docker("exec", node(cluster), "iptables", "-D", *rule)
-
-
-def _call(feature: Any, **given: Any) -> dict[str, Any]:
-    checked = ArgumentSpecValidator(feature.arguments).validate({**given, "haproxy": _HAPROXY})
-    assert not checked.error_messages, checked.error_messages
-    values: dict[str, Any] = feature.run(Call(checked.validated_parameters)).values
-    return values

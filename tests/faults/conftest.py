@@ -7,8 +7,10 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from _fleet import Fleet
 from _place import CLUSTER, HOME, Place
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
@@ -28,3 +30,22 @@ def place() -> Iterator[Place]:
         place = Place(session, connection, f"fault-{os.getpid()}-{next(_numbers)}", image)
         yield place
         place.run(state="absent", wait=False)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The catalogue is served by all clusters; where it is not yet, the playbook that a user runs does it."""
+    if not (HOME / "kubeconfig").exists():
+        pytest.skip("no local fleet: `make fleet` makes one")
+    fleet = Fleet(tmp_path_factory.mktemp("site"))
+    if not fleet.answers() or not fleet.healthy():
+        fleet.start("site").end(0, 900)
+    fleet.restore()
+
+
+@pytest.fixture
+def fleet(served: None, tmp_path: Path) -> Iterator[Fleet]:
+    """The fleet with a journal of the test's own; all members are active again afterwards."""
+    fleet = Fleet(tmp_path)
+    yield fleet
+    fleet.restore()

@@ -9,33 +9,12 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from _fleet import AWS, AZURE, CLUSTERS, ENDPOINT, GCP, Fleet, docker, paused, until, without_api
 from _place import HOME
 
 ALL = sorted(CLUSTERS)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def served(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The catalogue is served by all clusters; where it is not yet, the playbook that a user runs does it."""
-    if not (HOME / "kubeconfig").exists():
-        pytest.skip("no local fleet: `make fleet` makes one")
-    fleet = Fleet(tmp_path_factory.mktemp("site"))
-    if not fleet._answers() or not fleet.healthy():
-        fleet.start("site").end(0, 900)
-    fleet.restore()
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    """The fleet with a journal of the test's own; all members are active again afterwards."""
-    fleet = Fleet(tmp_path)
-    yield fleet
-    fleet.restore()
 
 
 def kubectl(fleet: Fleet, cluster: str, *arguments: str) -> str:
@@ -83,8 +62,10 @@ def test_a_failover_and_a_failback_are_recorded(fleet: Fleet) -> None:
 
 
 def test_check_mode_shows_the_plan_and_changes_nothing(fleet: Fleet) -> None:
-    text = fleet.run("failover", "--check", failover_from="aws")
+    text = fleet.run("failover", "--check", "--diff", failover_from="aws")
     assert f"{AWS}" in text
+    assert '"state": "drained"' in text, "the diff"
+    assert "changed=1" in text
     assert "Safety rules" in text
     for rule in ("gate", "cooldown", "min_active", "target_healthy", "version", "jurisdiction", "capacity"):
         assert rule in text
@@ -109,6 +90,21 @@ def test_a_run_that_is_killed_is_gone_on_with(fleet: Fleet, event: str) -> None:
         # The entry of a shift may be written by both; the run is one, and so is the move.
         assert len({run["run"] for run in fleet.runs()}) == (1 if playbook == "failover" else 2)
         assert fleet.events().count("shifted") - before in (1, 2)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_when_its_targets_are_scaled_is_gone_on_with(fleet: Fleet) -> None:
+    needs = {"failover_from": AWS, "failover_required_capacity": 250, "cluster_maximum_replicas": 4}
+    before = replicas(fleet, AZURE)
+    run = fleet.start("failover", **needs)
+    until(lambda: fleet.journal.exists() and "scaled" in fleet.events(), "nothing is scaled", 120)
+    run.signal(signal.SIGKILL)
+    run.end(-signal.SIGKILL)
+    assert "This goes on with the run" in fleet.run("failover", **needs)
+    assert fleet.active() == [AZURE, GCP]
+    assert len(fleet.runs()) == 1
+    fleet.run("failback")
+    until(lambda: replicas(fleet, AZURE) == before, "the replicas are not given back")
 
 
 def test_a_run_that_is_killed_after_its_end_leaves_nothing_to_do(fleet: Fleet) -> None:
@@ -202,6 +198,22 @@ def test_targets_are_scaled_before_the_traffic_comes_and_scaled_back_after(fleet
     assert all(ready >= before[name][1] for name, (_wanted, ready) in raised.items())
     assert all(wanted == ready for wanted, ready in raised.values()), "traffic came to pods that were ready"
     fleet.run("failback")
+    until(lambda: replicas(fleet, AZURE) == before, "the replicas are not given back")
+
+
+def test_no_traffic_comes_to_targets_that_are_not_ready(fleet: Fleet) -> None:
+    before = replicas(fleet, AZURE)
+    text = fleet.run(
+        "failover",
+        code=2,
+        failover_from=AWS,
+        failover_required_capacity=250,
+        cluster_maximum_replicas=4,
+        failover_scale_timeout=1,
+    )
+    assert "No traffic was moved." in text
+    assert fleet.active() == ALL
+    assert fleet.events() == ["intent", "abandoned"]
     until(lambda: replicas(fleet, AZURE) == before, "the replicas are not given back")
 
 
@@ -319,13 +331,13 @@ def test_a_balancer_that_is_gone_half_way_is_reported_and_gone_on_with(fleet: Fl
         text = run.end(2)
     finally:
         docker("start", ENDPOINT)
-    until(fleet._answers, "the endpoint does not start")
+    until(fleet.answers, "the endpoint does not start")
     assert "run it again to go on with it" in text
     assert fleet.runs()[-1]["outcome"] == "failed"
     fleet.run("failover", failover_from=AWS)
     assert fleet.active() == [AZURE, GCP]
     docker("restart", ENDPOINT)
-    until(fleet._answers, "the endpoint does not start")
+    until(fleet.answers, "the endpoint does not start")
     assert fleet.traffic() == [AZURE, GCP], "a restart keeps what was decided"
 
 

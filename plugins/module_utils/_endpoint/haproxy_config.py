@@ -85,7 +85,8 @@ defaults
     retry-on conn-failure empty-response response-timeout 502 503 504
     option allbackups
     balance leastconn
-    default-server inter {{ milliseconds(settings.check_interval) }} fastinter {{ milliseconds(settings.check_interval / 5) }} fall 2 rise 2 on-marked-down shutdown-sessions
+    default-server inter {{ milliseconds(settings.check_interval) }} fastinter {{ milliseconds(settings.check_interval / 5) }} fall 2 rise 2
+    default-server on-marked-down shutdown-sessions
 {%- if named %} init-addr last,libc,none resolvers names resolve-prefer ipv4{% endif %}
 
     http-error status 400 content-type application/json string '{ "error": "The request is malformed." }'
