@@ -179,7 +179,7 @@ def measure(case: str, size: int, endpoint: Endpoint, automation: Automation) ->
     started: float | None = None
     verified: float | None = None
     work = automation.at_work() if case in FAULTS else nullcontext()
-    with tempfile.TemporaryDirectory() as folder, work, load(URL, kinds, Path(folder)) as running:
+    with work, tempfile.TemporaryDirectory() as folder, load(URL, kinds, Path(folder)) as running:
         time.sleep(BEFORE)
         before = automation.runs()
         with fault(case, VICTIM) if case in FAULTS else nullcontext(time.monotonic()) as began:
