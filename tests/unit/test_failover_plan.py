@@ -202,6 +202,15 @@ def test_the_shortfall_is_named() -> None:
     assert "b can take 100 requests a second together, 150 are needed, 50 too few" in found.reason
 
 
+def test_what_is_down_already_is_left_whatever_the_others_can_take() -> None:
+    dead = Served(right=False, answered=False, error="silence")
+    fleet = [cluster("a", models={"m": dead}, up=False), cluster("b")]
+    found = plan(fleet, FAILOVER, Policy(required_capacity=150), NOW)
+    assert (found.status, moves(found)) == ("go", {"a": "drained"})
+    (verdict,) = (verdict for verdict in found.verdicts if verdict.rule == "capacity")
+    assert "50 too few; they carry it already, since a is down" in verdict.reason
+
+
 def test_what_the_balancer_carries_is_needed_too() -> None:
     fleet = [cluster("a", rate=80.0), cluster("b", rate=80.0)]
     assert refused_by(plan(fleet, Request("failover", ("a",)), Policy(), NOW)) == ["capacity"]
@@ -381,7 +390,9 @@ def hold(fleet: Mapping[str, Cluster], found: Plan, policy: Policy, history: His
         assert history.since_shift is None or history.since_shift >= policy.cooldown
     if "gate" not in passed_over:
         assert not history.gate
-    if "capacity" not in passed_over and policy.required_capacity:
+    # Only what still serves takes load with it when it is left.
+    takes_away = any(move.after == "drained" and fleet[move.cluster].up is not False for move in found.moves)
+    if "capacity" not in passed_over and policy.required_capacity and takes_away:
         raised = {(entry.cluster, entry.server): entry.replicas for entry in found.raises}
         total = 0.0
         for name in found.targets:

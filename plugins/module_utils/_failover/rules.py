@@ -157,6 +157,9 @@ def capacity(proposal: Proposal) -> Verdict:
         reason += f", {short:.0f} too few"
         if proposal.unknown:
             reason += f"; what {', '.join(proposal.unknown)} can take is not known (cluster_capacity)"
+        if proposal.left and all(cluster.up is False for cluster in proposal.left):
+            # Refusing would take no load off anybody, and keep a dead cluster in the endpoint.
+            return Verdict("capacity", True, f"{reason}; they carry it already, since {_names(proposal.left)} is down")
     return Verdict("capacity", short <= 0, reason)
 
 
