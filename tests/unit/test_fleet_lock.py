@@ -329,7 +329,7 @@ def test_life(fleet: Fleet) -> None:
         refused = fleet.run("two", check=check)
         assert refused["failed"]
         assert (refused["held"], refused["holder"]) == (False, "one")
-        assert "a, b, c: one has it (since 20" in refused["msg"]
+        assert "one has it (since 20" in refused["msg"]
         assert fleet.writes() == before
     assert fleet.run("one", state="released", epoch=9)["changed"] is False
     assert fleet.run("one", state="released", check=True)["changed"] is True
@@ -366,7 +366,6 @@ def test_one_dead_cluster_costs_little_and_two_are_named(fleet: Fleet) -> None:
     assert result["held"]
     (error,) = [entry["error"] for entry in result["clusters"] if entry["name"] == "b"]
     assert "no answer in" in error
-    assert "held without b" in str(result["warnings"])
     assert fleet.run("one", state="released", timeout=1.5)["changed"]
     fleet.cut("c")
     refused = fleet.run("one", timeout=1.0)
