@@ -116,13 +116,13 @@ def read(path: Path) -> Content:
     return content
 
 
-def append(path: Path, entry: Entry, if_last: str | None = None) -> tuple[Entry, bool, bytes]:
+def append(path: Path, entry: Entry, if_last: str | None = None) -> tuple[Entry, bool, Content]:
     """Add an entry, with its number, time and checksum filled in here, and have it on disk.
 
     The same event of the same run, as the last entry, is not written again.
 
     :param if_last: checksum of the last entry that the caller has seen, refusals apart.
-    :return: the entry, whether it is new, and what a torn last line held that was put aside.
+    :return: the entry, whether it is new, and the journal as it was before; a torn last line of it was put aside.
     :raises JournalError: when the journal is damaged, goes on since ``if_last``, or the disk refuses.
     """
     try:
@@ -141,7 +141,7 @@ def append(path: Path, entry: Entry, if_last: str | None = None) -> tuple[Entry,
                 if content.torn:
                     _aside(path, content.torn, "torn")
                 _write(path, content.size, entry)
-            return entry, new, content.torn
+            return entry, new, content
     except OSError as error:
         raise _refused(path, error) from error
 

@@ -42,12 +42,15 @@ def run(call: Call) -> Result:
         data["process"] = process()
     entry = Entry(0, "", params["endpoint"], params["run"], params["event"], params["epoch"], who, params["why"], data)
     if call.check_mode:
-        entry, new = following(read(path).entries, entry)
+        before = read(path)
+        entry, new = following(before.entries, entry)
+        after = before.entries
     else:
-        entry, new, torn = append(path, entry, params["if_last"])
-        if torn:
+        entry, new, before = append(path, entry, params["if_last"])
+        after = (*before.entries, entry) if new else before.entries
+        if new and before.torn:
             call.warn(f"The last line of {path} was cut off: a run died while it wrote it. It was put aside.")
-    return Result(changed=new, values={"entry": asdict(entry), "last": last_decision(read(path).entries)})
+    return Result(changed=new, values={"entry": asdict(entry), "last": last_decision(after)})
 
 
 FEATURE = Feature(
