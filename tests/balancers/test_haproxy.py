@@ -82,6 +82,16 @@ def test_life(lab: Lab) -> None:
     assert lab.info()["exists"] is False
 
 
+def test_a_master_that_is_away_for_a_moment_is_asked_again(lab: Lab) -> None:
+    # Listens, closes, executes itself anew and listens again: two runs in fifteen met that.
+    lab.run()
+    for _unused in range(10):
+        lab.haproxy.terminate()
+        lab.haproxy.wait(5)
+        lab.haproxy = lab.start_haproxy()
+        assert not lab.run().changed
+
+
 def test_drift_by_hand_is_seen_and_mended(lab: Lab) -> None:
     lab.run()
     lab.runtime("set server rest.half_plus_two/a state maint")
@@ -215,10 +225,12 @@ def test_the_rate_counts_requests_not_connections(lab: Lab, keep: bool) -> None:
     lab.run()
     load = Load(lab, 3, 90, keep=keep)
     time.sleep(2)
+    now = time.monotonic()
     rates = {member["name"]: member["rate"] for member in lab.info()["members"]}
-    assert 60 < sum(rates.values()) < 110
-    assert all(10 < rate < 60 for rate in rates.values())
     assert load.lost() == []
+    asked = sum(now - 1 < start <= now for start, _unused, _unused in load.results)
+    assert 0.5 * asked < sum(rates.values()) < 1.5 * asked
+    assert all(0.5 * asked < 3 * rate < 1.5 * asked for rate in rates.values())
     time.sleep(2)
     assert [member["rate"] for member in lab.info()["members"]] == [0, 0, 0], "health checks are no requests"
 

@@ -7,7 +7,9 @@ reload left behind with long connections. No other way in is needed.
 
 Found out with HAProxy 2.6.12: ``reload`` gives no verdict, it closes the connection; ``show proc`` then counts
 ``[failed: N]``, and the old workers keep serving. Why a configuration was rejected stands on standard error alone, so
-it is asked from ``haproxy -c`` before anything is written. A failed reload ends with the next successful one.
+it is asked from ``haproxy -c`` before anything is written. A failed reload ends with the next successful one. After a
+start and a reload the master executes itself anew: its command line, which may have answered already, then refuses or
+resets connections for some milliseconds.
 """
 
 from __future__ import annotations
@@ -67,6 +69,9 @@ DEFAULTS: dict[str, Any] = {
 }
 # How this module reaches HAProxy, which says nothing about the endpoint.
 _ACCESS = ("config_path", "master", "validate_command", "timeout")
+
+# How long a master may be away while it executes itself anew.
+_AWAY_SECONDS = 1.0
 
 # Bits of a server's administrative state: what a person forced. The others follow from tracking and name resolution.
 _FORCED = {0x01: "maintenance", 0x08: "drain"}
@@ -405,7 +410,6 @@ class HAProxy:
                     return ""
                 last = "the new process does not answer yet"
             except BalancerError as error:
-                # The master executes itself anew, and is away for a moment.
                 last = str(error)
         return f"no verdict within {self._timeout:g} s: {last}"
 
@@ -495,19 +499,30 @@ class Master:
     def ask(self, command: str) -> str:
         """Send one line, and give everything that comes back.
 
+        A master that is away for a moment is asked again: nothing that is said to it does harm twice.
+
         :raises BalancerError: when nothing listens or the answer does not end in time.
         """
-        try:
-            with self._connect() as connection:
-                connection.sendall(f"{command}; quit\n".encode())
-                answer = bytearray()
-                while data := connection.recv(65536):
-                    answer += data
-        except OSError as error:
-            raise BalancerError(
-                f"HAProxy's master does not answer at {self._address}: {error}.",
-                hint="Start HAProxy with -W -S ADDRESS, and give that address as haproxy.master.",
-            ) from error
+        deadline = time.monotonic() + min(_AWAY_SECONDS, self._timeout)
+        while True:
+            try:
+                return self._exchange(command)
+            except OSError as error:
+                away = isinstance(error, (ConnectionRefusedError, ConnectionResetError))
+                if away and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                    continue
+                raise BalancerError(
+                    f"HAProxy's master does not answer at {self._address}: {error}.",
+                    hint="Start HAProxy with -W -S ADDRESS, and give that address as haproxy.master.",
+                ) from error
+
+    def _exchange(self, command: str) -> str:
+        with self._connect() as connection:
+            connection.sendall(f"{command}; quit\n".encode())
+            answer = bytearray()
+            while data := connection.recv(65536):
+                answer += data
         return answer.decode("utf-8", "replace")
 
     def _connect(self) -> socket.socket:
