@@ -1,18 +1,19 @@
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep some keys of each dictionary in a list."""
+"""Keep some keys of each dictionary in a list, under their own or other names."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: pick
-short_description: Keep only some keys of each dictionary in a list
+short_description: Keep only some keys of each dictionary in a list, under their own or other names
 version_added: 0.1.0
 author:
   - The modelfleet maintainers (@modelfleet)
 description:
   - Returns a copy of the list in which each dictionary has only the keys that are named.
   - A key that a dictionary lacks is skipped, so that the receiver's own default applies.
+  - The variables of hosts are such dictionaries, too.
 positional: keys
 options:
   _input:
@@ -24,7 +25,11 @@ options:
     description: One or more keys to keep, each as an argument of its own.
     type: list
     elements: str
-    required: true
+  renamed:
+    description:
+      - Keys to keep under another name, each as a keyword of its own, C(new='old').
+      - One key is needed at least, here or in O(keys).
+    type: dict
 """
 
 EXAMPLES = r"""
@@ -34,6 +39,12 @@ EXAMPLES = r"""
   vars:
     serving_models:
       - {name: half_plus_two, versions: [1, 2], source: /srv/models/half_plus_two}
+
+- name: Give a module the clusters as the inventory describes them
+  ansible.builtin.debug:
+    msg: >-
+      {{ groups['clusters'] | map('extract', hostvars)
+         | modelfleet.serving.pick(name='inventory_hostname', context='cluster_context') }}
 """
 
 RETURN = r"""
@@ -50,9 +61,13 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 
-def pick(entries: Iterable[Mapping[str, Any]], *keys: str) -> list[dict[str, Any]]:
-    """Give each dictionary with the named keys only, in the order of the names."""
-    if not keys:
+def pick(entries: Iterable[Mapping[str, Any]], *keys: str, **renamed: str) -> list[dict[str, Any]]:
+    """Give each dictionary with the named keys only, in the order of the names.
+
+    :param renamed: the old key of each new one.
+    """
+    wanted = {key: key for key in keys} | renamed
+    if not wanted:
         raise AnsibleFilterError("modelfleet.serving.pick needs one key or more to keep.")
     if isinstance(entries, str | Mapping) or not isinstance(entries, Iterable):
         raise AnsibleFilterError("modelfleet.serving.pick takes a list of dictionaries.")
@@ -62,7 +77,7 @@ def pick(entries: Iterable[Mapping[str, Any]], *keys: str) -> list[dict[str, Any
             raise AnsibleFilterError(
                 f"modelfleet.serving.pick takes a list of dictionaries, and entry {position} is not one."
             )
-        result.append({key: entry[key] for key in keys if key in entry})
+        result.append({new: entry[old] for new, old in wanted.items() if old in entry})
     return result
 
 

@@ -57,6 +57,14 @@ def test_pick_keeps_the_named_keys_and_skips_absent_ones() -> None:
     assert pick([{"name": "a", "x": 1}, {"name": "b", "y": 2}], "name", "y") == [{"name": "a"}, {"name": "b", "y": 2}]
 
 
+def test_pick_keeps_a_key_under_another_name() -> None:
+    hosts = [{"inventory_hostname": "a", "cluster_context": "x", "name": 1}, {"inventory_hostname": "b"}]
+    assert pick(hosts, name="inventory_hostname", context="cluster_context") == [
+        {"name": "a", "context": "x"},
+        {"name": "b"},
+    ]
+
+
 @pytest.mark.parametrize("entries", ["text", {"a": 1}, [1], 3])
 def test_pick_refuses_what_is_no_list_of_dictionaries(entries: Any) -> None:
     with pytest.raises(AnsibleFilterError, match="list of dictionaries"):

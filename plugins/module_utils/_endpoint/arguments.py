@@ -4,24 +4,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import haproxy
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import Balancer
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+
+
+class _Kind(NamedTuple):
+    """A balancer: the options of its own, the settings among them that last, and what opens it."""
+
+    arguments: Callable[[], dict[str, Any]]
+    settings: Callable[[Mapping[str, Any]], dict[str, Any]]
+    open: Callable[[Mapping[str, Any], bool], Balancer]
+
+
+# By the value of the option `balancer`, which is also the name of the option with a balancer's own options.
+_BALANCERS = {
+    "haproxy": _Kind(haproxy.arguments, haproxy.settings_from_params, haproxy.HAProxy),
+}
 
 
 def endpoint_arguments() -> dict[str, Any]:
     """Give a fresh copy of the arguments."""
-    return {
-        "balancer": {"type": "str", "choices": ["haproxy"], "default": "haproxy"},
-        "haproxy": {"type": "dict", "apply_defaults": True, "options": haproxy.arguments()},
+    kinds: dict[str, dict[str, Any]] = {
+        name: {"type": "dict", "options": kind.arguments()} for name, kind in _BALANCERS.items()
     }
+    # The only one that can be reached without options.
+    kinds["haproxy"]["apply_defaults"] = True
+    return {"balancer": {"type": "str", "choices": list(_BALANCERS), "default": "haproxy"}, **kinds}
 
 
 def open_balancer(params: Mapping[str, Any], adopt: bool = False) -> Balancer:
     """Give the balancer that the arguments name; nothing is called yet."""
-    return haproxy.HAProxy(params["haproxy"], adopt)
+    return _BALANCERS[params["balancer"]].open(_own(params), adopt)
 
 
 def given_settings(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,4 +46,12 @@ def given_settings(params: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises InputError: on a value that the balancer must never see.
     """
-    return haproxy.settings_from_params(params["haproxy"])
+    return _BALANCERS[params["balancer"]].settings(_own(params))
+
+
+def _own(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    name = params["balancer"]
+    own: Mapping[str, Any] | None = params[name]
+    if own is None:
+        raise InputError(f"{name}: its options are missing.", hint=f"balancer={name} needs to know how it is reached.")
+    return own
