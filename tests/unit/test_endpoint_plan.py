@@ -273,6 +273,15 @@ def test_a_damaged_epoch_is_a_damaged_definition() -> None:
         read_definition(text)
 
 
+@pytest.mark.parametrize(
+    ("known", "newer"), [('"epoch":7', '"epoch":7,"region":"eu"'), ('"port":', '"zone":"b","port":')]
+)
+def test_what_a_newer_version_wrote_is_not_read_without_it(known: str, newer: str) -> None:
+    text = render(replace(STORED, epoch=7), dict(DEFAULTS)).replace(known, newer)
+    with pytest.raises(ValueError, match="written by a newer version of this collection"):
+        read_definition(text)
+
+
 @pytest.mark.parametrize(("epoch", "kept", "steps"), [(None, 7, []), (7, 7, []), (9, 9, ["fence"])])
 def test_an_epoch_is_kept_and_only_rises(epoch: int | None, kept: int, steps: list[str]) -> None:
     fenced = replace(STORED, epoch=7)

@@ -122,6 +122,9 @@ class Endpoint:
 
         :raises KeyError, TypeError: when it is something else.
         """
+        # What this version does not know would be lost when it writes.
+        if unknown := stored.keys() - {field.name for field in dataclasses.fields(cls)}:
+            raise TypeError(f"unknown: {', '.join(sorted(unknown))}")
         models = []
         for entry in stored["models"]:
             golden = entry["golden"]
