@@ -81,7 +81,7 @@ def read_autoscaling(params: Mapping[str, Any] | None, resources: Mapping[str, A
     return Autoscaling(low, high, params["cpu"], params["memory"], tuple(params["metrics"]), params["behavior"])
 
 
-def autoscaler(spec: Autoscaling, kind: str, workload: str, metadata: Json) -> Json:
+def autoscaler(spec: Autoscaling, workload: str, metadata: Json, kind: str = "Deployment") -> Json:
     """Give the autoscaler of a Deployment or StatefulSet."""
     shares = (("cpu", spec.cpu), ("memory", spec.memory))
     metrics: list[Json] = [

@@ -76,7 +76,7 @@ def workload(spec: Workload) -> list[Json]:
         body = {"maxUnavailable": 1, "selector": {"matchLabels": pods}}
         objects.append({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": own, "spec": body})
     if spec.autoscaling:
-        objects.append(autoscaler(spec.autoscaling, spec.kind, spec.name, own))
+        objects.append(autoscaler(spec.autoscaling, spec.name, own, spec.kind))
     return objects
 
 
