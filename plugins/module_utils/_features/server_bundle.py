@@ -45,18 +45,18 @@ def apply_server(
                 "which this task does not wait for.",
                 hint="Set wait to true.",
             )
-        # What has been raised for a while stays so.
-        bundle = _with(bundle, workload, lambda manifest: respecting(manifest, former))
-        if not check:
-            first, number = bundle, replicas
-            if number is None and session.get(workload) is None:
-                # As many as there are, and not one that the autoscaler would have to raise.
+        first, number = bundle, replicas
+        if session.get(workload) is None:
+            if number is None:  # as many as there are, and not one that the autoscaler would have to raise
                 number = former["spec"].get("replicas", 1)
-                first = with_replicas(bundle, workload, number)
-            first, _returned = prepare(session, first, workload, number, check=False)
-            done = apply(session, first, force=force, deadline=deadline, keep=[Ref.of(former)])
-            before = {change.ref: change for change in done if change.action != "unchanged"}
-            wait_ready(session, first, deadline, call.progress)
+                first = with_replicas(first, workload, number)
+            first = _with(first, workload, lambda manifest: respecting(manifest, former))
+        if check:
+            return apply(session, first, check=True, force=force)
+        first, returned = prepare(session, first, workload, number, check=False)
+        done = apply(session, first, force=force or returned, deadline=deadline, keep=[Ref.of(former)])
+        before = {change.ref: change for change in done if change.action != "unchanged"}
+        wait_ready(session, first, deadline, call.progress)
     bundle, returned = prepare(session, bundle, workload, replicas, check=check)
     changes = apply(session, bundle, check=check, force=force or returned, deadline=deadline)
     return [before.get(change.ref, change) for change in changes]
