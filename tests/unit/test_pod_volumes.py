@@ -389,7 +389,7 @@ class TestServer:
         }
         api.put("pods", pod)
         assert (
-            "Pod serving/reader has mounted PersistentVolumeClaim serving/models-server-1, which is for a pod of server"
+            "Pod serving/reader mounts PersistentVolumeClaim serving/models-server-1, which is for a pod of server"
             in serve()["msg"]
         )
         api.put("pods", {**pod, "status": {"phase": "Succeeded"}})

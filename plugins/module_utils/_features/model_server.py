@@ -196,7 +196,7 @@ def _own_claim(session: Session, spec: ServerSpec, check: bool) -> Json | None:
         for name in set(claims_of(pod["spec"])).intersection(names):
             if name != f"{spec.store}-{pod['metadata']['name']}" and not is_passing(pod):
                 raise InputError(
-                    f"cluster {session.name}: {Ref.of(pod)} has mounted {Ref.of(claims[name])}, "
+                    f"cluster {session.name}: {Ref.of(pod)} mounts PersistentVolumeClaim {spec.namespace}/{name}, "
                     f"which is for a pod of {spec.name}.",
                     hint="Remove it, or use another store.",
                 )
