@@ -380,6 +380,20 @@ class TestServer:
         assert words in serve(**more)["msg"]
         assert api.find("statefulsets") == []
 
+    def test_a_rollout_does_not_begin_with_the_only_pod_that_serves(self, api: ApiServer, serve: Run) -> None:
+        serve()
+        pods = {pod["metadata"]["name"]: pod for pod in api.find("pods")}
+        gone = {"conditions": [{"type": "Ready", "status": "False"}]}
+        api.put("pods", {**pods["server-0"], "status": gone})
+        before = api.find("statefulsets")
+        refused = serve(drain_seconds=20)
+        assert "only the pod server-1 is ready, and a rollout would begin with it" in refused["msg"]
+        assert api.find("statefulsets") == before
+        # Where it would begin with the other one, nothing is lost.
+        api.put("pods", pods["server-0"])
+        api.put("pods", {**pods["server-1"], "status": gone})
+        assert "would begin with it" not in serve(drain_seconds=20, wait_timeout=1).get("msg", "")
+
     def test_volumes_that_others_use_are_refused(self, api: ApiServer, serve: Run) -> None:
         pod: Json = {
             "apiVersion": "v1",

@@ -30,7 +30,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.raised
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, ServingError
 from ansible_collections.modelfleet.serving.plugins.module_utils._features.server_bundle import (
     apply_server,
     bundle_name,
@@ -131,6 +131,8 @@ def run(call: Call) -> Result:
         if call.check_mode:
             return result_of(apply_server(call, session, bundle, workload, replicas, deadline))
         before = _reload(call, session, bundle, spec, configured, deadline) if params["wait"] else []
+        if own:
+            _require_another(session, bundle, workload)
         changes = apply_server(call, session, bundle, workload, replicas, deadline)
         if any(change.action == "updated" and change.ref.kind == "ConfigMap" for change in changes):
             _announce(session, spec, spec.models)
@@ -201,6 +203,26 @@ def _own_claim(session: Session, spec: ServerSpec, check: bool) -> Json | None:
                     hint="Remove it, or use another store.",
                 )
     return claims.get(names[0])
+
+
+def _require_another(session: Session, bundle: Bundle, workload: Ref) -> None:
+    """Refuse a rollout that would begin with the only pod that serves: a StatefulSet takes the last of its pods first.
+
+    :raises ServingError: with the pod.
+    """
+    live = session.get(workload)
+    pods = live_pods(session.find("v1", "Pod", workload.namespace, labels=server_selector(workload.name)))
+    ready = [pod["metadata"]["name"] for pod in pods if is_ready(pod)]
+    if live is None or ready != [f"{workload.name}-{live['spec'].get('replicas', 1) - 1}"]:
+        return
+    for change in apply(session, bundle, check=True, force=True):
+        if change.ref == workload and change.before and change.after:
+            if change.before["spec"]["template"] != change.after["spec"]["template"]:
+                raise ServingError(
+                    f"cluster {session.name}: of {workload}, only the pod {ready[0]} is ready, and a rollout would begin "
+                    "with it.",
+                    hint="See why the others are not ready, and run again when one of them is.",
+                )
 
 
 def _raised(session: Session, spec: ServerSpec) -> int:
