@@ -216,13 +216,13 @@ def _require_another(session: Session, bundle: Bundle, workload: Ref) -> None:
     if live is None or ready != [f"{workload.name}-{live['spec'].get('replicas', 1) - 1}"]:
         return
     for change in apply(session, bundle, check=True, force=True):
-        if change.ref == workload and change.before and change.after:
-            if change.before["spec"]["template"] != change.after["spec"]["template"]:
-                raise ServingError(
-                    f"cluster {session.name}: of {workload}, only the pod {ready[0]} is ready, and a rollout would begin "
-                    "with it.",
-                    hint="See why the others are not ready, and run again when one of them is.",
-                )
+        templates = [(owned or {}).get("spec", {}).get("template") for owned in (change.before, change.after)]
+        if change.ref == workload and templates[0] != templates[1]:
+            raise ServingError(
+                f"cluster {session.name}: of {workload}, only the pod {ready[0]} is ready, and a rollout would begin "
+                "with it.",
+                hint="See why the others are not ready, and run again when one of them is.",
+            )
 
 
 def _raised(session: Session, spec: ServerSpec) -> int:
