@@ -17,6 +17,7 @@ import pytest
 from _api_server import ApiServer
 from _cluster import Cluster
 from _doors import run_module
+from _edge import Edge
 from _kubernetes import Kubernetes
 from _models import saved_model
 
@@ -271,7 +272,7 @@ class TestServer:
     def deletions(self, api: ApiServer) -> list[str]:
         return [request.path.split("/")[-2] for request in api.writes() if request.method == "DELETE"]
 
-    def test_it_comes_up_and_is_found(self, api: ApiServer, serve: Run) -> None:
+    def test_it_comes_up_and_is_found(self, api: ApiServer, serve: Run, edge: Edge) -> None:
         checked = serve(check=True)
         done = serve()
         assert checked["objects"] == done["objects"]
@@ -280,6 +281,14 @@ class TestServer:
         assert (found["store"], found["store_per_pod"], found["replicas"]) == ("models", True, 2)
         assert found["digests"] == SERVED
         assert [pod["name"] for pod in found["pods"]] == ["server-0", "server-1"]
+        api.put("persistentvolumeclaims", claim("models-server-2"))
+        api.put("persistentvolumeclaims", claim("models-server-3", {}))
+        golden = {"request": {"instances": [1.0]}, "response": {"predictions": [2.5]}}
+        given = {"host": api.url, "edge_url": edge.url, "namespace": "serving"}
+        health = run_module("cluster_health", {**given, "models": [{"name": "m", "golden": [golden]}]})
+        (row,) = health["api"]["servers"]
+        assert (row["replicas"], row["ready"], row["volumes"]) == (2, 2, 3)
+        assert row["models"] == {"m": {"versions": [1], "digests": SERVED["m"]}}
 
     @pytest.mark.parametrize("own", [True, False])
     def test_the_new_pods_are_ready_before_the_old_ones_go(self, api: ApiServer, serve: Run, own: bool) -> None:
