@@ -251,7 +251,7 @@ def _row(
         first = _first_line(wrong[0]["error"])
         problems.append(f"{len(wrong)} of {len(answers)} predictions are not right. {wrong[0]['target']}: {first}")
     problems += [
-        f"version {entry['version']} in the store is not the published one."
+        f"version {entry['version']} in the store {store['name']} is not the published one."
         for store in stores.get("stores", [])
         for entry in store.get("tampered", [])
         if entry["model"] == model

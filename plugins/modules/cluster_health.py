@@ -170,6 +170,9 @@ api:
         max:
           description: The largest number of pods that its autoscaler allows; null without one.
           type: int
+        volumes:
+          description: How many pods there are filled volumes for, where each has one of its own; null where they share one.
+          type: int
         models:
           description: The versions of each model that it is told to serve, and the digests that its store's record has.
           type: dict

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 module: model_server
 short_description: Manage a TensorFlow Serving deployment
 description:
-  - Makes everything that a model server consists of in one call - Deployment, Service, model configuration, service account,
+  - Makes everything that a model server consists of in one call - Deployment or StatefulSet, Service, model configuration, service account,
     disruption budget and autoscaler.
   - Waits until every pod says of itself that it serves every version by every label, and fails as soon as that can't happen any
     more.
@@ -19,7 +19,7 @@ description:
   - A version that can't be loaded leaves everything as it was, and the error quotes the server.
   - The store's access mode decides where the pods run. The pods of a V(ReadWriteOnce) volume share a node; those of a
     V(ReadWriteMany) or V(ReadOnlyMany) volume are spread over nodes and zones. V(ReadWriteOncePod) is refused, since a rollout
-    needs two pods.
+    needs two pods. With O(store_per_pod), each pod has a volume of its own.
   - The image must have C(/bin/bash), as the official one has, by which the probes ask for predictions.
 version_added: 0.1.0
 author:
@@ -103,6 +103,15 @@ options:
   store:
     description: The claim that holds the models, mounted read-only. Required with O(state=present).
     type: str
+  store_per_pod:
+    description:
+      - Give each pod a volume of its own, which M(modelfleet.serving.model_store) has filled with its option C(per_pod) for this server. The
+        pods are those of a StatefulSet then, and run on any node that can mount their volume.
+      - Every pod that there may be needs its volume before, filled with the same; with O(autoscaling), O(autoscaling.max_replicas) of them.
+      - A rollout replaces one pod after another, each of which leaves before its successor comes. So fewer than two pods are refused.
+      - Setting it for a server that runs, or taking it away again, loses no request. The new pods are ready before the old ones go.
+    type: bool
+    default: false
   replicas:
     description: Number of pods. With O(autoscaling) the autoscaler decides, and a run never resets what it has set.
     type: int
@@ -169,7 +178,7 @@ options:
   grpc_tls:
     description:
       - Serve gRPC by TLS. REST stays plain, since TensorFlow Serving has no TLS for it.
-      - The server reads the certificate when a pod starts; restart the Deployment when it was renewed.
+      - The server reads the certificate when a pod starts; restart the pods when it was renewed.
     type: dict
     suboptions:
       secret:
@@ -264,6 +273,18 @@ EXAMPLES = r"""
     grpc_tls:
       secret: serving-tls
       verify_clients: true
+
+- name: Let each of three pods have a disk of its own, which model_store has filled with per_pod
+  modelfleet.serving.model_server:
+    context: gke-europe-west1
+    name: serving
+    namespace: serving
+    store: models
+    store_per_pod: true
+    replicas: 3
+    models:
+      - name: half_plus_two
+        versions: [1, 2]
 
 - name: Two versions, on nodes for serving only
   modelfleet.serving.model_server:

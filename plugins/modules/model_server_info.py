@@ -50,8 +50,11 @@ servers:
       description: Image of the server's container.
       type: str
     store:
-      description: The claim that holds its models.
+      description: The claim that holds its models. Where each pod has one of its own, what the names of these begin with.
       type: str
+    store_per_pod:
+      description: Whether each pod has a volume of its own.
+      type: bool
     replicas:
       description: Number of pods asked for.
       type: int

@@ -50,7 +50,7 @@ options:
   access_modes:
     description:
       - Access modes of the claim. They decide where the pods that use it may run.
-      - V(ReadWriteOnce) draws all of them to one node, V(ReadWriteMany) lets them run anywhere.
+      - V(ReadWriteOnce) draws all of them to one node, unless there is O(per_pod). V(ReadWriteMany) lets them run anywhere.
       - To a claim that is V(ReadOnlyMany) alone nothing can be written, and to one that is V(ReadWriteOncePod) nothing while a server has it
         mounted; both are refused.
     type: list
@@ -86,6 +86,25 @@ options:
         U(https://rclone.org/docs/#environment-variables).
       - With it, the names of remotes are not checked.
     type: str
+  per_pod:
+    description:
+      - Make one volume for each pod of a server, instead of one for all of its pods. For storage that only one node can mount, such as the
+        disks of a cloud, and pods on several nodes or in several zones.
+      - The claims are called as O(name), the server and a number from 0, such as C(models-serving-0), and all of them get the same. Their
+        pods are spread over nodes and zones while they fill them, so the volumes are too.
+      - The server takes them by O(modelfleet.serving.model_server#module:store_per_pod).
+      - Claims beyond O(per_pod.pods) stay as they are. With O(state=absent), so many are deleted.
+      - Refused for access modes by which pods on all nodes can share one volume.
+    type: dict
+    suboptions:
+      server:
+        description: Name of the server.
+        type: str
+        required: true
+      pods:
+        description: How many pods the server may have, those of its autoscaler and of a failover included.
+        type: int
+        required: true
   models:
     description: The models and versions that the store should hold. Required with O(state=present).
     type: list
@@ -147,6 +166,19 @@ EXAMPLES = r"""
         source: /srv/models/half_plus_two
         versions: [1, 2]
 
+- name: Fill a disk for each of three pods
+  modelfleet.serving.model_store:
+    context: gke-europe-west1
+    name: models
+    namespace: serving
+    per_pod:
+      server: serving
+      pods: 3
+    models:
+      - name: half_plus_two
+        source: /srv/models/half_plus_two
+        versions: [1, 2]
+
 - name: Fetch from a bucket and from a web server, and let old versions go
   modelfleet.serving.model_store:
     context: gke-europe-west1
@@ -202,31 +234,31 @@ objects:
       returned: when it was
 versions:
   description:
-    - Model to version to digest, of everything that the store holds, or would hold.
+    - Model to version to digest, of everything that the store holds, or would hold. With O(per_pod), what all of its volumes do.
     - In check mode, the digest of a version from a remote source that declares none is V(known when it is copied).
   returned: when O(state=present)
   type: dict
   sample: {"half_plus_two": {"1": "sha256:…"}}
 copied:
   description:
-    - The versions that were copied, or would be.
+    - The versions that were copied, or would be, into which claim.
     - In check mode, the bytes of a version from a remote source are null, and so is its digest unless it is declared.
   returned: when O(state=present)
   type: list
   elements: dict
-  sample: [{"model": "half_plus_two", "version": 1, "digest": "sha256:…", "bytes": 12345}]
+  sample: [{"claim": "models", "model": "half_plus_two", "version": 1, "digest": "sha256:…", "bytes": 12345}]
 collected:
   description: The versions that went by O(models[].keep), or would.
   returned: when O(state=present)
   type: list
   elements: dict
-  sample: [{"model": "ranking", "version": 38, "digest": "sha256:…"}]
+  sample: [{"claim": "models", "model": "ranking", "version": 38, "digest": "sha256:…"}]
 spared:
   description: The versions that would have gone by O(models[].keep), but for the server that serves them.
   returned: when O(state=present)
   type: list
   elements: dict
-  sample: [{"model": "ranking", "version": 39, "server": "serving"}]
+  sample: [{"claim": "models", "model": "ranking", "version": 39, "server": "serving"}]
 """
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import run_as_module

@@ -17,6 +17,7 @@ description:
   - What there was before is noted on the raised object. Until it is restored, M(modelfleet.serving.model_server),
     M(modelfleet.serving.image_server) and M(modelfleet.serving.bundle) do not lower what is raised, and do not report it as a change.
     What they would set meanwhile goes into the note, and is what is given back.
+  - More pods than there are filled volumes for are refused, where each pod of the server has one of its own.
   - If the pods can't be had, such as for want of nodes or by a quota, the task fails with the reason, and the raise is undone.
 version_added: 0.1.0
 author:

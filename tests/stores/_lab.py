@@ -22,8 +22,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods i
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, Kind, wait_until
 from ansible_collections.modelfleet.serving.plugins.module_utils._features import (
+    model_server,
+    model_server_info,
     model_store,
     model_store_info,
+    server_scale,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import StoreSpec, loader
 
@@ -46,6 +49,28 @@ class Lab:
         """Run model_store by its own function."""
         given = {"name": "models", "size": "100Mi", "image": self.image, "models": list(models), "wait_timeout": 120}
         return self._run(model_store.FEATURE, {**given, **more}, check, progress)
+
+    def serve(self, *versions: int, check: bool = False, progress: list[str] | None = None, **more: Any) -> Json:
+        """Run model_server by its own function, for half_plus_two."""
+        golden = json.loads((HOME / "models" / "half_plus_two" / "golden.json").read_text())
+        given = {
+            "name": "serving",
+            "image": self.image,
+            "store": "models",
+            "models": [{"name": "half_plus_two", "versions": list(versions), "golden": golden}],
+            "drain_seconds": 5,
+            "wait_timeout": 120,
+        }
+        return self._run(model_server.FEATURE, {**given, **more}, check, progress)
+
+    def servers(self) -> list[Json]:
+        """Give what model_server_info says."""
+        found: list[Json] = self._run(model_server_info.FEATURE, {}, False, None)["servers"]
+        return found
+
+    def scale(self, **given: Any) -> Json:
+        """Run server_scale."""
+        return self._run(server_scale.FEATURE, {"name": "serving", "wait_timeout": 60, **given}, False, None)
 
     def info(self) -> Json:
         """Give what model_store_info says of the store, verified."""
@@ -91,8 +116,8 @@ class Lab:
     def jobs(self) -> list[Json]:
         return self.session.find("batch/v1", "Job", self.namespace)
 
-    def pods(self) -> list[Json]:
-        return self.session.find("v1", "Pod", self.namespace)
+    def pods(self, **labels: str) -> list[Json]:
+        return self.session.find("v1", "Pod", self.namespace, labels=labels)
 
 
 def on_node(*command: str) -> str:

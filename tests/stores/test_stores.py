@@ -235,8 +235,8 @@ def test_old_versions_go_but_not_one_that_is_served(lab: Lab, tmp_path: Path) ->
     checked = lab.fill(model(source, 4, keep=1), check=True)
     done = lab.fill(model(source, 4, keep=1))
     assert checked == done
-    assert done["collected"] == [{"model": "m", "version": 2, "digest": digests["2"]}]
-    assert done["spared"] == [{"model": "m", "version": 1, "server": "serving"}]
+    assert done["collected"] == [{"claim": "models", "model": "m", "version": 2, "digest": digests["2"]}]
+    assert done["spared"] == [{"claim": "models", "model": "m", "version": 1, "server": "serving"}]
     assert done["versions"]["m"].keys() == {"1", "3", "4"}
     shell = lab.mount()
     assert shell("ls /models/m").decode().split() == ["1", "3", "4"]

@@ -98,12 +98,13 @@ class Request:
 class ApiServer:
     """The server; use it as a context manager.
 
-    :param folder: what ``/models`` is for ``exec``.
+    :param folder: what ``/models`` is for ``exec``, where ``folder_of`` makes no difference between pods.
     :param tls: serves HTTPS by this context.
     """
 
     def __init__(self, folder: Path, tls: ssl.SSLContext | None = None) -> None:
         self.folder = folder
+        self.folder_of: Callable[[str], Path] = lambda pod: folder
         self.objects: dict[tuple[str, str, str, str], Json] = {}
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
@@ -334,7 +335,7 @@ class _Handler(BaseHTTPRequestHandler):
             pod = part["name"].partition(":")[0]
             self._send(*self.api.pod_answer(pod, self.command, part["rest"].removeprefix("/proxy"), body))
         elif part["rest"] == "/exec":
-            self._execute(parse_qs(url.query)["command"])
+            self._execute(part["name"], parse_qs(url.query)["command"])
         elif method == "WATCH":
             self._watch(key, query)
         elif method == "GET" and part["name"]:
@@ -391,7 +392,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def _execute(self, command: list[str]) -> None:
+    def _execute(self, pod: str, command: list[str]) -> None:
         """Speak Kubernetes' channel protocol over a websocket, with a real process at the other end."""
         if self.headers.get("Accept", "*/*") != "*/*":  # as the real one
             self._send(406, b"406: Not Acceptable")
@@ -404,7 +405,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Sec-WebSocket-Protocol", "v5.channel.k8s.io")
         self.end_headers()
         self.close_connection = True
-        words = [re.sub(r"^/models(?=/|$)", str(self.api.folder), word) for word in command]
+        words = [re.sub(r"^/models(?=/|$)", str(self.api.folder_of(pod)), word) for word in command]
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdin
         received = 0

@@ -13,9 +13,11 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from _certificates import make_certificates
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -136,6 +138,34 @@ def wait_ready(folder: Path, seconds: float = 60) -> Kubernetes | None:
                 log = (folder / "kube-apiserver.log").read_text()[-2000:]
                 raise RuntimeError(f"kube-apiserver did not start in {seconds:g} s: {error}\n{log}") from error
             time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def run_scheduler(server: Kubernetes, folder: Path) -> Iterator[None]:
+    """Run a kube-scheduler for a server that runs."""
+    binary = shutil.which("kube-scheduler")
+    if binary is None:
+        found = find_binaries()
+        if found is None or found[1].name == "kube-apiserver":
+            pytest.skip("no binary of kube-scheduler: `make fleet` builds one")
+        binary = str(found[1])
+    cluster = {"server": server.url, "certificate-authority": str(server.ca)}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": {"token": server.token}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    (folder / "scheduler.json").write_text(json.dumps(config))
+    arguments = [f"--kubeconfig={folder}/scheduler.json", "--leader-elect=false", "--secure-port=0"]
+    process = _start(Path(binary), "kube-scheduler", arguments, folder)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def kill_server(folder: Path) -> None:

@@ -102,6 +102,7 @@ def test_edge_and_api_of_a_healthy_cluster(edge: Edge, real: Cluster, kubernetes
                 "ready": 0,
                 "min": 3,
                 "max": 9,
+                "volumes": None,
                 "models": {"m": {"versions": [2, 10], "digests": record["m"]}},
             },
             {
@@ -110,9 +111,10 @@ def test_edge_and_api_of_a_healthy_cluster(edge: Edge, real: Cluster, kubernetes
                 "ready": 1,
                 "min": None,
                 "max": None,
+                "volumes": None,
                 "models": {"other": {"versions": [1], "digests": record["other"]}},
             },
-            {"name": "missing", "replicas": 0, "ready": 0, "min": None, "max": None, "models": {}},
+            {"name": "missing", "replicas": 0, "ready": 0, "min": None, "max": None, "volumes": None, "models": {}},
         ],
     }
 

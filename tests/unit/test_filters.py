@@ -36,7 +36,9 @@ def cluster(name: str, **results: Any) -> dict[str, Any]:
         "inventory_hostname": name,
         "cluster_cloud": "gcp",
         "serving_status_servers": {"servers": [server]},
-        "serving_status_stores": {"stores": [{"versions": {"half_plus_two": {"1": "sha256:a", "2": "sha256:b"}}}]},
+        "serving_status_stores": {
+            "stores": [{"name": "models", "versions": {"half_plus_two": {"1": "sha256:a", "2": "sha256:b"}}}]
+        },
         "serving_status_probe": {"results": answers},
         **results,
     }
@@ -137,7 +139,7 @@ def test_a_tampered_version() -> None:
     stores = cluster("a")["serving_status_stores"]
     stores["stores"][0]["tampered"] = [{"model": "half_plus_two", "version": 2, "published": "x", "found": "y"}]
     status = fleet_status([cluster("a", serving_status_stores=stores)], MODELS)
-    assert status["problems"] == ["a: half_plus_two: version 2 in the store is not the published one."]
+    assert status["problems"] == ["a: half_plus_two: version 2 in the store models is not the published one."]
 
 
 @pytest.mark.parametrize(

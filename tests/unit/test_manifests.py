@@ -44,6 +44,8 @@ Json = dict[str, Any]
 MODELS = (ServedModel("half_plus_two", (1, 2), {"stable": 1}), ServedModel("iris", (1,)))
 SERVER = ServerSpec("serving", "team", "tensorflow/serving:2.19.1", MODELS, "models")
 STORE = StoreSpec("models", "team", "10Gi", "busybox:1.37.0")
+POD_STORE = StoreSpec("models-serving-1", "team", "10Gi", "busybox:1.37.0", pod="serving-1")
+CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}}
 FETCH = FetchSpec(
     store=replace(STORE, remotes={"RCLONE_CONFIG_A_TYPE": "s3"}, remotes_secret="kept"),
     model="iris",
@@ -75,8 +77,15 @@ BUNDLES: dict[str, tuple[Json, ...]] = {
     ),
     "loader": (loader(STORE, seconds=600),),
     "fetch": (fetch(FETCH),),
+    "store of a pod": store(POD_STORE),
+    "loader for a pod": (loader(POD_STORE, seconds=600),),
+    "fetch for a pod": (fetch(replace(FETCH, store=POD_STORE)),),
     "fetch to any node": (fetch(replace(FETCH, store=replace(STORE, access_modes=("ReadWriteMany",)), digest=None)),),
     "server": server(SERVER),
+    "server with a volume a pod": server(replace(SERVER, claim=CLAIM)),
+    "server with a volume a pod that scales": server(
+        replace(SERVER, claim=CLAIM, autoscaling=Autoscaling(2, 5, cpu=70))
+    ),
     "server alone": server(
         ServerSpec(
             "serving",
@@ -154,7 +163,7 @@ def test_the_schemas_would_notice() -> None:
 def pod_specs() -> Iterator[Any]:
     for name, bundle in BUNDLES.items():
         for manifest in bundle:
-            if manifest["kind"] in ("Pod", "Deployment", "Job"):
+            if manifest["kind"] in ("Pod", "Deployment", "StatefulSet", "Job"):
                 spec = manifest["spec"] if manifest["kind"] == "Pod" else manifest["spec"]["template"]["spec"]
                 yield pytest.param(spec, id=name)
 

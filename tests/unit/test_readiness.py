@@ -221,6 +221,7 @@ def conditions(**states: str) -> Json:
     return {"conditions": entries}
 
 
+OWNED = [owned(name, conditions=[{"type": "Ready", "status": "True"}]) for name in ("a", "b")]
 STATEFUL = {"observedGeneration": 3, "updateRevision": "r2", "replicas": 2, "readyReplicas": 2, "updatedReplicas": 2}
 DAEMON = {"observedGeneration": 3, "desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAvailable": 2}
 STATEFUL_SET = ("StatefulSet", "apps/v1")
@@ -275,9 +276,15 @@ CUSTOM = ("Certificate", "cert-manager.io/v1")
 def test_each_kind_is_judged_by_its_own_rules(
     session: Session, kind: tuple[str, str], status: Json, spec: Json, words: str
 ) -> None:
-    said = missing(session, manifest(kind[0], status, spec, kind[1]))
+    around = OWNED if kind == STATEFUL_SET else []
+    said = missing(session, manifest(kind[0], status, spec, kind[1]), *around)
     assert words in said
     assert bool(words) is bool(said)
+
+
+def test_a_stateful_set_waits_for_what_is_seen_of_its_pods(session: Session) -> None:
+    live = manifest("StatefulSet", STATEFUL, {"replicas": 2}, "apps/v1")
+    assert "2 of 2 replicas updated, 1 of 2 ready; a Pending" in missing(session, live, OWNED[0])
 
 
 CLAIM = ("PersistentVolumeClaim", "v1")

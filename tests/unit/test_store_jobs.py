@@ -96,7 +96,9 @@ def recorded(api: ApiServer) -> Json:
 
 def test_what_a_job_reports_is_recorded_and_the_job_goes(api: ApiServer, controller: Controller, fill: Run) -> None:
     result = fill(model(1, 2))
-    assert result["copied"] == [{"model": "m", "version": version, "digest": DIGEST, "bytes": 12} for version in (1, 2)]
+    assert result["copied"] == [
+        {"claim": "models", "model": "m", "version": version, "digest": DIGEST, "bytes": 12} for version in (1, 2)
+    ]
     assert result["versions"] == recorded(api) == {"m": {"1": DIGEST, "2": DIGEST}}
     assert len(controller.jobs) == 2
     assert api.find("jobs") == []
@@ -116,7 +118,7 @@ def test_check_mode_tells_what_is_known(api: ApiServer, fill: Run) -> None:
         assert checked[part] == done[part]
     unknown = fill(model(1, 2), check=True)
     assert unknown["versions"]["m"]["2"] == "known when it is copied"
-    assert unknown["copied"] == [{"model": "m", "version": 2, "digest": None, "bytes": None}]
+    assert unknown["copied"] == [{"claim": "models", "model": "m", "version": 2, "digest": None, "bytes": None}]
 
 
 def test_a_job_that_fails_says_why_and_is_replaced(api: ApiServer, controller: Controller, fill: Run) -> None:
@@ -329,7 +331,7 @@ class TestKeep:
     def test_what_is_served_stays(self, api: ApiServer, fill: Run, source: str, store: str | None) -> None:
         self.serve(api, 1, store=store)
         done = fill({"name": "m", "source": source, "versions": [4], "keep": 0})
-        assert done["spared"] == [{"model": "m", "version": 1, "server": "serving"}]
+        assert done["spared"] == [{"claim": "models", "model": "m", "version": 1, "server": "serving"}]
         assert self.held(api) == ["1", "4"]
 
     def test_a_server_of_another_store_counts_not(self, api: ApiServer, fill: Run, source: str) -> None:

@@ -45,13 +45,20 @@ _POLL_SECONDS = 0.1
 
 
 def apply(
-    session: Session, bundle: Bundle, *, check: bool = False, force: bool = False, deadline: Deadline | None = None
+    session: Session,
+    bundle: Bundle,
+    *,
+    check: bool = False,
+    force: bool = False,
+    deadline: Deadline | None = None,
+    keep: Collection[Ref] = (),
 ) -> list[Change]:
     """Make the cluster hold exactly this bundle.
 
     :param check: only ask the server what would happen, by its dry run.
     :param force: take over fields that another manager owns, and objects that another bundle holds.
     :param deadline: until when definitions of custom resources may take to be served.
+    :param keep: members that have left the bundle and are to stay until it is applied again, without them here.
     :returns: one change an object, those that left the bundle included, in the order of the waves.
     :raises ServingError: when the server refused an object; ``objects`` in its details says how far each one got.
     """
@@ -84,9 +91,9 @@ def apply(
             if number == 1 and defined and not check:
                 _wait_served(session, defined, deadline or Deadline.after(_DEFINITION_SECONDS))
         if others:
-            _prune(session, applyset, recorded, {ref.identity for ref in refs}, steps, check=check)
+            _prune(session, applyset, recorded, {ref.identity for ref in (*refs, *keep)}, steps, check=check)
         record = applyset.record(refs, applier.applied)
-        if record != recorded and not check:
+        if record != recorded and not check and not keep:  # until then, the record names more kinds than these
             applier.patch(applyset.manifest(record))
     return steps.done
 

@@ -21,10 +21,35 @@ def live_pods(objects: Iterable[Json]) -> list[Json]:
     return [entry for entry in objects if entry["kind"] == "Pod" and not entry["metadata"].get("deletionTimestamp")]
 
 
+def is_passing(pod: Json) -> bool:
+    """Tell whether a pod has ended, or is one of those of ours that fill a volume and go."""
+    helper = pod["metadata"].get("labels", {}).get("app.kubernetes.io/component") in ("fetch", "loader")
+    return helper or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
 def claims_of(pod_spec: Json) -> list[str]:
     """Give the names of the volume claims that a pod, by its ``spec``, has mounted or is about to."""
     volumes = pod_spec.get("volumes") or []
     return [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
+
+
+def own_claims(workload: Json) -> list[str]:
+    """Give what the names of the claims begin with of which each pod of a StatefulSet has one of its own."""
+    name, templates = workload["metadata"]["name"], workload["spec"].get("volumeClaimTemplates") or []
+    return [f"{template['metadata']['name']}-{name}-" for template in templates]
+
+
+def mounts(workload: Json, claim: str) -> bool:
+    """Tell whether a pod of a Deployment or StatefulSet mounts a claim, or would when there are more of them."""
+    own = any(claim.startswith(name) and claim[len(name) :].isdecimal() for name in own_claims(workload))
+    return own or claim in claims_of(workload["spec"]["template"]["spec"])
+
+
+def pods_of(workload: Json | None, objects: Iterable[Json]) -> list[Json]:
+    """Give the live pods of the present template of a Deployment or StatefulSet."""
+    if workload is not None and workload["kind"] == "StatefulSet":
+        return owned_by(workload, objects)
+    return current_pods(workload, objects)
 
 
 def owned_by(owner: Json, objects: Iterable[Json]) -> list[Json]:

@@ -237,6 +237,8 @@ def _stateful_set(session: Session, live: Json, objects: Objects) -> str:
     partition = strategy.get("rollingUpdate", {}).get("partition", 0)
     updated, ready = status.get("updatedReplicas", 0), status.get("readyReplicas", 0)
     to_update = 0 if strategy.get("type") == "OnDelete" else max(0, wanted - partition)
+    if to_update == wanted:  # the set and its pods are watched apart, so either may be ahead of the other
+        ready = min(ready, sum(map(is_ready, pods)))
     if ready < wanted or updated < to_update or status.get("replicas", 0) > wanted:
         return f"{updated} of {to_update} replicas updated, {ready} of {wanted} ready; {_pods_in_words(pods)}"
     return ""

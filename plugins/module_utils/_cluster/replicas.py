@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who says how many replicas a Deployment has: we, or its autoscaler, and how the one hands over to the other.
+"""Who says how many replicas a workload has: we, or its autoscaler, and how the one hands over to the other.
 
 Server-side apply removes a field whose only owner stops naming it, and the number of replicas would fall back to one:
 https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership. So a field manager of its own
@@ -25,7 +25,7 @@ _HOLDER = "modelfleet-replicas"
 
 
 def prepare(
-    session: Session, bundle: Bundle, deployment: Ref, replicas: int | None, *, check: bool
+    session: Session, bundle: Bundle, workload: Ref, replicas: int | None, *, check: bool
 ) -> tuple[Bundle, bool]:
     """Prepare an apply that names the number of replicas where the last one did not, or the other way round.
 
@@ -34,19 +34,19 @@ def prepare(
         force from our own autoscaler, which the same apply prunes.
     :raises ServingError: when an autoscaler that is not ours would set the number again and again.
     """
-    live = session.get(deployment)
+    live = session.get(workload)
     if live is None:
         return bundle, False
     ours, held = (_owns_replicas(live, manager) for manager in (FIELD_MANAGER, _HOLDER))
     if replicas is None:
         if ours and check:
-            return _with_replicas(bundle, deployment, live["spec"]["replicas"]), False
+            return with_replicas(bundle, workload, live["spec"]["replicas"]), False
         if ours:
-            _hold(session, deployment, live["spec"]["replicas"])
+            _hold(session, workload, live["spec"]["replicas"])
         return bundle, False
     if ours and held and not check:
-        _hold(session, deployment, None)
-    return bundle, not ours and _require_own_autoscaler(session, deployment)
+        _hold(session, workload, None)
+    return bundle, not ours and _require_own_autoscaler(session, workload)
 
 
 def find_autoscaler(session: Session, workload: Ref) -> Json | None:
@@ -68,22 +68,23 @@ def bounds(autoscaler: Json) -> tuple[int, int]:
     return autoscaler["spec"].get("minReplicas", 1), autoscaler["spec"]["maxReplicas"]
 
 
-def _require_own_autoscaler(session: Session, deployment: Ref) -> bool:
-    """Tell whether we made the autoscaler of a Deployment; False where there is none."""
-    found = find_autoscaler(session, deployment)
+def _require_own_autoscaler(session: Session, workload: Ref) -> bool:
+    """Tell whether we made the autoscaler of a workload; False where there is none."""
+    found = find_autoscaler(session, workload)
     if found is None:
         return False
     if not owned_fields(found, FIELD_MANAGER):
         raise ServingError(
-            f"cluster {session.name}: {Ref.of(found)} sets how many pods {deployment} has, not we.",
+            f"cluster {session.name}: {Ref.of(found)} sets how many pods {workload} has, not we.",
             hint="Remove it, or set autoscaling in its place.",
         )
     return True
 
 
-def _with_replicas(bundle: Bundle, deployment: Ref, replicas: int) -> Bundle:
+def with_replicas(bundle: Bundle, workload: Ref, replicas: int) -> Bundle:
+    """Give a bundle that says how many replicas a Deployment or the like of it has."""
     objects = [
-        {**manifest, "spec": {**manifest["spec"], "replicas": replicas}} if Ref.of(manifest) == deployment else manifest
+        {**manifest, "spec": {**manifest["spec"], "replicas": replicas}} if Ref.of(manifest) == workload else manifest
         for manifest in bundle.objects
     ]
     return replace(bundle, objects=tuple(objects))
@@ -93,17 +94,17 @@ def _owns_replicas(live: Json, manager: str) -> bool:
     return "f:replicas" in owned_fields(live, manager).get("f:spec", {})
 
 
-def _hold(session: Session, deployment: Ref, replicas: int | None) -> None:
+def _hold(session: Session, workload: Ref, replicas: int | None) -> None:
     body: Json = {
-        "apiVersion": deployment.api_version,
-        "kind": deployment.kind,
-        "metadata": {"name": deployment.name, "namespace": deployment.namespace},
+        "apiVersion": workload.api_version,
+        "kind": workload.kind,
+        "metadata": {"name": workload.name, "namespace": workload.namespace},
     }
     if replicas is not None:
         body["spec"] = {"replicas": replicas}
     session.request(
         "PATCH",
-        session.path(deployment),
+        session.path(workload),
         query={"fieldManager": _HOLDER, "force": "true"},
         body=body,
         content_type="application/apply-patch+yaml",

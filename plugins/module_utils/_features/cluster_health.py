@@ -76,7 +76,7 @@ def _ask_api(call: Call, namespace: str, names: list[str] | None, deadline: Dead
     timeout = min(call.params["request_timeout"] or deadline.seconds, deadline.seconds)
     try:
         with connect({**call.params, "request_timeout": timeout}, call.warn) as session:
-            found = {state.deployment["metadata"]["name"]: state for state in read_servers(session, namespace)}
+            found = {state.workload["metadata"]["name"]: state for state in read_servers(session, namespace)}
     except ServingError as error:
         # A proxy in front of a server that is away answers with 502 to 504.
         answered = isinstance(error, ApiError) and error.status < 500
@@ -88,14 +88,15 @@ def _ask_api(call: Call, namespace: str, names: list[str] | None, deadline: Dead
 def _server(name: str, state: ServerState | None) -> Json:
     """Give what is known of a server; one that does not exist has no pods."""
     if state is None:
-        return {"name": name, "replicas": 0, "ready": 0, "min": None, "max": None, "models": {}}
+        return {"name": name, "replicas": 0, "ready": 0, "min": None, "max": None, "volumes": None, "models": {}}
     low, high = bounds(state.autoscaler) if state.autoscaler else (None, None)
     return {
         "name": name,
-        "replicas": state.deployment["spec"]["replicas"],
-        "ready": (state.deployment.get("status") or {}).get("readyReplicas", 0),
+        "replicas": state.workload["spec"]["replicas"],
+        "ready": (state.workload.get("status") or {}).get("readyReplicas", 0),
         "min": low,
         "max": high,
+        "volumes": state.volumes,
         "models": {
             model.name: {
                 "versions": _served(model, state.record),

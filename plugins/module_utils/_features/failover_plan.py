@@ -57,7 +57,7 @@ def _cluster(member: Json, facts: Json | None) -> Cluster:
             server["name"],
             replicas=server["replicas"],
             ready=server["ready"],
-            most=max(facts.get("maximum_replicas") or 0, server.get("max") or 0, server["replicas"]),
+            most=_most(server, facts),
         )
         for server in api.get("servers", [])
     )
@@ -84,6 +84,14 @@ def _cluster(member: Json, facts: Json | None) -> Cluster:
         replica_rate=facts.get("replica_rate"),
         rate=member.get("rate") or 0.0,
     )
+
+
+def _most(server: Json, facts: Json) -> int:
+    """Give how many pods a server may get, which are no more than have a volume where each has one of its own."""
+    most: int = max(facts.get("maximum_replicas") or 0, server.get("max") or 0, server["replicas"])
+    volumes: int | None = server.get("volumes")
+    replicas: int = server["replicas"]
+    return most if volumes is None else max(min(most, volumes), replicas)
 
 
 def _history(journal: Json) -> History:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
     apply_arguments,
     cluster_arguments,
@@ -19,11 +18,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_ready
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import prepare
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._features.server_bundle import (
+    apply_server,
     bundle_name,
     remove,
     require_replicas,
@@ -69,11 +68,9 @@ def run(call: Call) -> Result:
     )
     with connect(params, call.warn) as session:
         bundle = Bundle(bundle_name(name), namespace, image_server(spec))
-        deployment = Ref("apps/v1", "Deployment", name, namespace)
+        workload = Ref("apps/v1", "Deployment", name, namespace)
         replicas = None if spec.autoscaling else spec.replicas
-        bundle, returned = prepare(session, bundle, deployment, replicas, check=call.check_mode)
-        force = params["force_conflicts"] or returned
-        changes = apply(session, bundle, check=call.check_mode, force=force, deadline=deadline)
+        changes = apply_server(call, session, bundle, workload, replicas, deadline)
         if params["wait"] and not call.check_mode:
             wait_ready(session, bundle, deadline, call.progress)
         return result_of(changes)

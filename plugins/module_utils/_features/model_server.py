@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
@@ -18,13 +19,20 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.argume
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import Change, result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import current_pods, is_ready, live_pods
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import (
+    claims_of,
+    is_passing,
+    is_ready,
+    live_pods,
+    pods_of,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.raised import read_raised
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_ready
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import prepare
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, ServingError
 from ansible_collections.modelfleet.serving.plugins.module_utils._features.server_bundle import (
+    apply_server,
     bundle_name,
     remove,
     require_replicas,
@@ -41,8 +49,14 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.serv
     interim_config,
     server,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import (
+    POD_LABEL,
+    claim_name,
+    require_one_pod,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.own import require_filled
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.record import read_sizes
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.golden import GOLDEN_OPTIONS
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.memory import require_memory
@@ -65,8 +79,10 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.relo
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.rest import Transport, pod_transport
 
 _CONFIG_ANNOTATION = "modelfleet.serving/models-config"
-# Where there is no claim yet, which happens in check mode: the access mode that model_store gives by default.
-_DEFAULT_ACCESS_MODES = ("ReadWriteOnce",)
+# Where there is no claim yet, which happens in check mode: what model_store gives by default.
+_DEFAULT_CLAIM: Json = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}}
+# A StatefulSet labels its pods with its name, a hyphen and ten characters more.
+_LONGEST_NAME = 52
 
 
 def run(call: Call) -> Result:
@@ -97,23 +113,27 @@ def run(call: Call) -> Result:
         "rest_timeout_seconds": params["rest_timeout_seconds"],
         "overrides": params["overrides"],
     }
-    server(ServerSpec(**given))  # what is wrong with it is said before the first call
+    own = params["store_per_pod"]
+    # What is wrong with it is said before the first call.
+    asked = ServerSpec(**given, claim=_DEFAULT_CLAIM if own else None)
+    server(asked)
+    if own:
+        _require_several(asked)
     with connect(params, call.warn) as session:
-        claim = _claim(session, given, call.check_mode)
-        spec = ServerSpec(**given, access_modes=_access_modes(session, claim))
+        claim = _own_claim(session, asked, call.check_mode) if own else _claim(session, given, call.check_mode)
+        spec = _placed(session, asked, claim)
         configured = _configured(session, spec)
         limit = (spec.resources.get("limits") or {}).get("memory")
         require_memory(configured, spec.models, read_sizes(claim), limit)
         bundle = Bundle(bundle_name(name), namespace, server(spec))
-        deployment = Ref("apps/v1", "Deployment", name, namespace)
+        workload = Ref("apps/v1", "StatefulSet" if own else "Deployment", name, namespace)
         replicas = None if spec.autoscaling else spec.replicas
-        force = params["force_conflicts"]
         if call.check_mode:
-            bundle, returned = prepare(session, bundle, deployment, replicas, check=True)
-            return result_of(apply(session, bundle, check=True, force=force or returned))
+            return result_of(apply_server(call, session, bundle, workload, replicas, deadline))
         before = _reload(call, session, bundle, spec, configured, deadline) if params["wait"] else []
-        bundle, returned = prepare(session, bundle, deployment, replicas, check=False)
-        changes = apply(session, bundle, force=force or returned, deadline=deadline)
+        if own:
+            _require_another(session, bundle, workload)
+        changes = apply_server(call, session, bundle, workload, replicas, deadline)
         if any(change.action == "updated" and change.ref.kind == "ConfigMap" for change in changes):
             _announce(session, spec, spec.models)
         # What was done step by step is told as one change.
@@ -121,7 +141,7 @@ def run(call: Call) -> Result:
         result = result_of(steps.get(change.ref, change) for change in changes)
         if params["wait"]:
             objects = wait_ready(session, bundle, deadline, call.progress)
-            pods = [pod for pod in current_pods(objects.get(deployment), objects.values()) if is_ready(pod)]
+            pods = [pod for pod in pods_of(objects.get(workload), objects.values()) if is_ready(pod)]
             wait_served(session, _transports(session, pods), spec.models, deadline, call.progress)
         return result
 
@@ -138,7 +158,99 @@ def _claim(session: Session, given: Mapping[str, Any], check: bool) -> Json | No
             f"cluster {session.name}: there is no {ref} to serve from.",
             hint="Make it by modelfleet.serving.model_store first, or correct store.",
         )
+    pod = ((claim or {}).get("metadata", {}).get("labels") or {}).get(POD_LABEL)
+    if pod is not None:
+        raise InputError(
+            f"cluster {session.name}: {ref} is for the pod {pod} alone.",
+            hint="Name a store that was made without per_pod, or set store_per_pod for that server.",
+        )
     return claim
+
+
+def _require_several(spec: ServerSpec) -> None:
+    """Refuse what a server whose pods have a volume each can't be."""
+    least = spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas
+    if least < 2:
+        raise InputError(
+            f"store_per_pod: with {least} pod, each rollout would leave nobody to answer, since a pod's successor "
+            "waits for its volume.",
+            hint="Have 2 pods or more. One pod with a store that is not its own is replaced without a gap.",
+        )
+    if len(spec.name) > _LONGEST_NAME:
+        raise InputError(
+            f"name: {spec.name} is too long for a server with a volume a pod.", hint=f"Use {_LONGEST_NAME} characters."
+        )
+
+
+def _own_claim(session: Session, spec: ServerSpec, check: bool) -> Json | None:
+    """Read the claims of a server whose pods have a volume each; gives the first, which is as the others are.
+
+    :returns: None where a task before this one may be about to make it.
+    :raises InputError: when volumes are missing, are not filled, differ, are others', or need not be one a pod.
+    """
+    found = session.find("v1", "PersistentVolumeClaim", spec.namespace)
+    claims = {entry["metadata"]["name"]: entry for entry in found}
+    pods = max(spec.autoscaling.max_replicas if spec.autoscaling else spec.replicas, _raised(session, spec))
+    if not check:
+        require_filled(session.name, claims, spec.store, spec.name, pods, spec.models)
+    names = [claim_name(spec.store, spec.name, number) for number in range(pods)]
+    for pod in live_pods(session.find("v1", "Pod", spec.namespace)):
+        for name in set(claims_of(pod["spec"])).intersection(names):
+            if name != f"{spec.store}-{pod['metadata']['name']}" and not is_passing(pod):
+                raise InputError(
+                    f"cluster {session.name}: {Ref.of(pod)} mounts PersistentVolumeClaim {spec.namespace}/{name}, "
+                    f"which is for a pod of {spec.name}.",
+                    hint="Remove it, or use another store.",
+                )
+    return claims.get(names[0])
+
+
+def _require_another(session: Session, bundle: Bundle, workload: Ref) -> None:
+    """Refuse a rollout that would begin with the only pod that serves: a StatefulSet takes the last of its pods first.
+
+    :raises ServingError: with the pod.
+    """
+    live = session.get(workload)
+    pods = live_pods(session.find("v1", "Pod", workload.namespace, labels=server_selector(workload.name)))
+    ready = [pod["metadata"]["name"] for pod in pods if is_ready(pod)]
+    if live is None or ready != [f"{workload.name}-{live['spec'].get('replicas', 1) - 1}"]:
+        return
+    for change in apply(session, bundle, check=True, force=True):
+        templates = [(owned or {}).get("spec", {}).get("template") for owned in (change.before, change.after)]
+        if change.ref == workload and templates[0] != templates[1]:
+            raise ServingError(
+                f"cluster {session.name}: of {workload}, only the pod {ready[0]} is ready, and a rollout would begin "
+                "with it.",
+                hint="See why the others are not ready, and run again when one of them is.",
+            )
+
+
+def _raised(session: Session, spec: ServerSpec) -> int:
+    """Give to how many pods the server is raised for a while, which no apply lowers."""
+    kinds = (("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("autoscaling/v2", "HorizontalPodAutoscaler"))
+    raises = [read_raised(session.get(Ref(*kind, spec.name, spec.namespace))) for kind in kinds]
+    return max((number for raised in raises if raised for number in raised.to.values()), default=0)
+
+
+def _placed(session: Session, spec: ServerSpec, claim: Json | None) -> ServerSpec:
+    """Give the server with what its store says of where its pods may run."""
+    if spec.claim is None:
+        return replace(spec, access_modes=_access_modes(session, claim))
+    live = session.get(Ref("apps/v1", "StatefulSet", spec.name, spec.namespace))
+    templates = ((live or {}).get("spec") or {}).get("volumeClaimTemplates") or []
+    if live is not None and [template["metadata"]["name"] for template in templates] != [spec.store]:
+        others = ", ".join(template["metadata"]["name"] for template in templates) or "none"
+        raise InputError(
+            f"cluster {session.name}: {Ref.of(live)} has volumes of the store {others}, and Kubernetes lets no "
+            f"StatefulSet take others, such as those of {spec.store}.",
+            hint="Make a server of another name, or let this one share a volume in between, without store_per_pod.",
+        )
+    body = (claim or {}).get("spec") or _DEFAULT_CLAIM
+    require_one_pod(body["accessModes"])
+    if templates:  # they can't be changed, and matter no more where the claims exist
+        return replace(spec, claim=templates[0]["spec"])
+    kept = ("accessModes", "resources", "storageClassName")
+    return replace(spec, claim={key: body[key] for key in kept if key in body})
 
 
 def _access_modes(session: Session, claim: Json | None) -> tuple[str, ...]:
@@ -146,13 +258,12 @@ def _access_modes(session: Session, claim: Json | None) -> tuple[str, ...]:
 
     :raises InputError: for a store that a rollout would wait for without end.
     """
-    if claim is None:
-        return _DEFAULT_ACCESS_MODES
+    claim = claim or {"spec": _DEFAULT_CLAIM}
     modes = tuple(claim["spec"]["accessModes"])
     if modes == ("ReadWriteOncePod",):
         raise InputError(
             f"cluster {session.name}: {Ref.of(claim)} is for one pod only (ReadWriteOncePod), and a rollout needs two.",
-            hint="Use ReadWriteOnce, for pods on one node, or ReadWriteMany, for pods on several.",
+            hint="Use ReadWriteOnce, for pods on one node, ReadWriteMany, for pods on several, or store_per_pod.",
         )
     return modes
 
@@ -224,6 +335,7 @@ FEATURE = Feature(
             },
         },
         "store": {"type": "str"},
+        "store_per_pod": {"type": "bool", "default": False},
         "replicas": {"type": "int", "default": 2},
         "autoscaling": AUTOSCALING_OPTION,
         "resources": {"type": "dict", "default": {}},

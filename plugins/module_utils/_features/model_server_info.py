@@ -36,13 +36,14 @@ def run(call: Call) -> Result:
 
 
 def _server(session: Session, state: ServerState) -> dict[str, Any]:
-    name, namespace = state.deployment["metadata"]["name"], state.deployment["metadata"]["namespace"]
-    spec, status = state.deployment["spec"], state.deployment.get("status", {})
+    name, namespace = state.workload["metadata"]["name"], state.workload["metadata"]["namespace"]
+    spec, status = state.workload["spec"], state.workload.get("status", {})
     pods = live_pods(session.find("v1", "Pod", namespace, labels=server_selector(name)))
     return {
         "name": name,
         "image": spec["template"]["spec"]["containers"][0]["image"],
         "store": state.store,
+        "store_per_pod": state.volumes is not None,
         "replicas": spec["replicas"],
         "available_replicas": status.get("availableReplicas", 0),
         "autoscaling": _autoscaling(state.autoscaler),

@@ -21,7 +21,10 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replic
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, ServingError, WaitError
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import config_name
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
+from ansible_collections.modelfleet.serving.plugins.module_utils._store.own import require_filled
+from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import read_config
 
 
 def run(call: Call) -> Result:
@@ -37,6 +40,7 @@ def run(call: Call) -> Result:
         autoscaler = find_autoscaler(session, Ref.of(workload))
         scaled = autoscaler or workload
         if raising:
+            _require_volumes(session, workload, wanted)
             changes, after = _raise(session, scaled, wanted, params["reason"], check=call.check_mode)
         else:
             changes = _restore(session, [workload, *([autoscaler] if autoscaler else [])], check=call.check_mode)
@@ -71,6 +75,19 @@ def _find_workload(session: Session, namespace: str, name: str) -> Json:
         f"cluster {session.name}: there is no server {namespace}/{name}, neither a Deployment nor a StatefulSet.",
         hint="Check name and namespace; modelfleet.serving.model_server_info lists the servers.",
     )
+
+
+def _require_volumes(session: Session, workload: Json, wanted: int) -> None:
+    """Refuse more pods of a server than there are volumes for, where each pod has one of its own."""
+    name, namespace = workload["metadata"]["name"], workload["metadata"]["namespace"]
+    templates = workload["spec"].get("volumeClaimTemplates")
+    config = session.get(Ref("v1", "ConfigMap", config_name(name), namespace)) if templates else None
+    if not templates or config is None:  # of something else, whose volumes are empty at first
+        return
+    found = session.find("v1", "PersistentVolumeClaim", namespace)
+    claims = {entry["metadata"]["name"]: entry for entry in found}
+    models = read_config(config.get("data", {}).get("models.config", ""))
+    require_filled(session.name, claims, templates[0]["metadata"]["name"], name, wanted, models)
 
 
 def _least(scaled: Json) -> int:

@@ -81,8 +81,8 @@ def read_autoscaling(params: Mapping[str, Any] | None, resources: Mapping[str, A
     return Autoscaling(low, high, params["cpu"], params["memory"], tuple(params["metrics"]), params["behavior"])
 
 
-def autoscaler(spec: Autoscaling, deployment: str, metadata: Json) -> Json:
-    """Give the autoscaler of a Deployment."""
+def autoscaler(spec: Autoscaling, workload: str, metadata: Json, kind: str = "Deployment") -> Json:
+    """Give the autoscaler of a Deployment or StatefulSet."""
     shares = (("cpu", spec.cpu), ("memory", spec.memory))
     metrics: list[Json] = [
         {"type": "Resource", "resource": {"name": name, "target": {"type": "Utilization", "averageUtilization": share}}}
@@ -90,7 +90,7 @@ def autoscaler(spec: Autoscaling, deployment: str, metadata: Json) -> Json:
         if share is not None
     ]
     body: Json = {
-        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment},
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": kind, "name": workload},
         "minReplicas": spec.min_replicas,
         "maxReplicas": spec.max_replicas,
         "metrics": [*metrics, *spec.metrics],

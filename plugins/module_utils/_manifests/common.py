@@ -30,6 +30,19 @@ def selector(component: str, instance: str) -> dict[str, str]:
     return {"app.kubernetes.io/component": component, "app.kubernetes.io/instance": instance}
 
 
+def spread(pod_labels: dict[str, str]) -> list[Json]:
+    """Give the constraints that spread pods with some labels over nodes and zones as evenly as the cluster allows."""
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": pod_labels},
+        }
+        for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+    ]
+
+
 def pod_security() -> Json:
     """Give the pod's security context at the restricted level."""
     return {

@@ -16,10 +16,9 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.comm
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.overrides import override
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import (
     MODELS_PATH,
-    STORE_LABEL,
     Json,
     StoreSpec,
-    placement,
+    place,
     remotes_name,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.fetch import FINAL, SCRIPT, arguments
@@ -51,7 +50,7 @@ class FetchSpec:
 def fetch(spec: FetchSpec) -> Json:
     """Give the Job; its name tells what it fetches, so that whoever wants the same finds it."""
     store = spec.store
-    own = {**labels("fetch", store.name), STORE_LABEL: store.name}
+    own = {**labels("fetch", store.name), **store.pod_labels}
     owner = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": store.name, "uid": spec.claim_uid}
     job = {
         "apiVersion": "batch/v1",
@@ -117,7 +116,7 @@ def _pod(spec: FetchSpec) -> Json:
         "terminationGracePeriodSeconds": 1,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "affinity": placement(store.name, store.access_modes),
+        **place(store),
         "securityContext": pod_security(),
         "containers": [container],
         "volumes": [

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""TF Serving on Kubernetes: its Deployment and configuration, and what surrounds them. Pure."""
+"""TF Serving on Kubernetes: its pods and configuration, and what surrounds them. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import Autoscaling
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import (
     container_security,
@@ -19,6 +20,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.stor
     MODELS_PATH,
     STORE_LABEL,
     placement,
+    shared_name,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import (
     COMPONENT,
@@ -88,6 +90,7 @@ class ServerSpec:
     """What a model server should be.
 
     :param store: the claim that holds the models, and how it can be mounted.
+    :param claim: the ``spec`` of the claims of pods that have a volume each; ``store`` is what their names begin with.
     :param golden: a right request by model, which must be answered before a pod takes traffic.
     :param start_seconds: how long the first load of all models may take.
     :param arguments: further flags of the server, such as ``--tensorflow_session_parallelism=4``.
@@ -99,6 +102,7 @@ class ServerSpec:
     models: tuple[ServedModel, ...]
     store: str
     access_modes: tuple[str, ...] = ("ReadWriteMany",)
+    claim: Json | None = None
     golden: dict[str, Any] = field(default_factory=dict)
     replicas: int = 2
     autoscaling: Autoscaling | None = None
@@ -119,11 +123,18 @@ def server(spec: ServerSpec) -> tuple[Json, ...]:
         {"name": "store", "persistentVolumeClaim": {"claimName": spec.store, "readOnly": True}},
         {"name": "tmp", "emptyDir": {}},
     ]
+    if spec.claim is not None:
+        del volumes[1]
     if spec.grpc_tls:
         volumes += [
             {"name": "tls", "secret": {"secretName": spec.grpc_tls.secret}},
             {"name": "tls-config", "emptyDir": {"medium": "Memory"}},
         ]
+    if spec.claim is not None and spec.store in (volume["name"] for volume in volumes):
+        raise InputError(
+            f"store: a volume a pod can't be called {spec.store}, which another volume of the pods is.",
+            hint="Give the store another name.",
+        )
     # h2c tells gateways to speak HTTP/2 without TLS to the pods, as gRPC does.
     grpc_protocol = "https" if spec.grpc_tls else "kubernetes.io/h2c"
     objects = workload(
@@ -141,8 +152,9 @@ def server(spec: ServerSpec) -> tuple[Json, ...]:
             autoscaling=spec.autoscaling,
             init_containers=(_tls_config_container(spec, spec.grpc_tls),) if spec.grpc_tls else (),
             volumes=tuple(volumes),
-            affinity=placement(spec.store, spec.access_modes),
-            pod_labels={STORE_LABEL: spec.store},
+            affinity={} if spec.claim else placement({STORE_LABEL: spec.store}, spec.access_modes),
+            pod_labels={STORE_LABEL: shared_name(spec.store, spec.name) if spec.claim else spec.store},
+            claim=spec.claim and {"metadata": {"name": spec.store}, "spec": spec.claim},
         )
     )
     return override([_config(spec, spec.models, spec.models), *objects], spec.overrides)
@@ -205,7 +217,7 @@ def _container(spec: ServerSpec) -> Json:
     ]
     mounts = [
         {"name": "config", "mountPath": CONFIG_PATH, "readOnly": True},
-        {"name": "store", "mountPath": MODELS_PATH, "readOnly": True},
+        {"name": spec.store if spec.claim else "store", "mountPath": MODELS_PATH, "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},
     ]
     if spec.batching:

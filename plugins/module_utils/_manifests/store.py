@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.comm
     container_security,
     metadata,
     pod_security,
+    spread,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.overrides import override
 
@@ -21,6 +22,8 @@ Json = dict[str, Any]
 MODELS_PATH = "/models"
 # Every pod that mounts a store bears its name, so that pods which must share a node find each other.
 STORE_LABEL = "modelfleet.serving/store"
+# Kubernetes gives it to each pod of a StatefulSet; of the volume of one pod, the claim and all that mounts it bear it.
+POD_LABEL = "statefulset.kubernetes.io/pod-name"
 ACCESS_MODES = frozenset({"ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"})
 # The kinds of what is there for a while only, and no part of the bundle.
 _PASSING = frozenset({"Job", "Pod"})
@@ -35,6 +38,7 @@ class StoreSpec:
     :param remotes: what rclone has to know to read from remotes, as variables of its environment.
     :param remotes_secret: a Secret of the user's with such variables.
     :param overrides: by kind; those of ``Pod`` and ``Job`` are for the loader and for the jobs that fetch.
+    :param pod: the pod of a StatefulSet that the volume is for; ``name`` is as :func:`claim_name` has it then.
     """
 
     name: str
@@ -46,6 +50,24 @@ class StoreSpec:
     remotes: dict[str, str] = field(default_factory=dict)
     remotes_secret: str | None = None
     overrides: dict[str, Json] = field(default_factory=dict)
+    pod: str | None = None
+
+    @property
+    def pod_labels(self) -> dict[str, str]:
+        """What each pod that mounts it for a while is labelled with, as the server's pods are."""
+        if self.pod is None:
+            return {STORE_LABEL: self.name}
+        return {STORE_LABEL: self.name.rpartition("-")[0], POD_LABEL: self.pod}
+
+
+def claim_name(store_name: str, server: str, number: int) -> str:
+    """Give the name of the claim of one pod of a server whose pods have a volume each, as a StatefulSet names it."""
+    return f"{shared_name(store_name, server)}-{number}"
+
+
+def shared_name(store_name: str, server: str) -> str:
+    """Give what the names of these claims have in common."""
+    return f"{store_name}-{server}"
 
 
 def store(spec: StoreSpec) -> tuple[Json, ...]:
@@ -57,6 +79,8 @@ def store(spec: StoreSpec) -> tuple[Json, ...]:
     if spec.storage_class is not None:
         claim["storageClassName"] = spec.storage_class
     own = metadata(spec.name, spec.namespace, "store", spec.name)
+    if spec.pod is not None:
+        own["labels"][POD_LABEL] = spec.pod
     objects: list[Json] = [{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": own, "spec": claim}]
     if spec.remotes:
         secret = metadata(remotes_name(spec.name), spec.namespace, "store", spec.name)
@@ -89,16 +113,41 @@ def shares_nodes(access_modes: Collection[str]) -> bool:
     return not {"ReadWriteMany", "ReadOnlyMany"}.isdisjoint(access_modes)
 
 
-def placement(store_name: str, access_modes: Collection[str]) -> Json:
+def require_one_pod(access_modes: Collection[str]) -> None:
+    """Refuse a volume a pod where one would do.
+
+    :raises InputError: for access modes by which pods on any node can share a volume.
+    """
+    if shares_nodes(access_modes):
+        raise InputError(
+            f"A volume a pod is of no use with {', '.join(access_modes)}: pods on all nodes can share one volume.",
+            hint="Let them share it, which is the default, or use ReadWriteOnce.",
+        )
+
+
+def placement(pod_labels: Mapping[str, str], access_modes: Collection[str]) -> Json:
     """Give the affinity of a pod that mounts a store: a volume of one node draws all its pods there.
 
     The scheduler does not look at access modes; a pod on another node would wait for the volume for ever. A pod that is
     the first of its label is let onto any node.
+
+    :param pod_labels: what all pods that mount the volume are labelled with.
     """
     if shares_nodes(access_modes):
         return {}
-    term = {"labelSelector": {"matchLabels": {STORE_LABEL: store_name}}, "topologyKey": "kubernetes.io/hostname"}
+    term = {"labelSelector": {"matchLabels": dict(pod_labels)}, "topologyKey": "kubernetes.io/hostname"}
     return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
+def place(spec: StoreSpec) -> Json:
+    """Give where a pod that fills a store may run, as parts of its ``spec``."""
+    if spec.pod is None:
+        return {"affinity": placement(spec.pod_labels, spec.access_modes)}
+    # Most volumes come into being where their first pod is, which is one that fills them: so these are spread as the
+    # server's pods shall be.
+    shared = {key: value for key, value in spec.pod_labels.items() if key != POD_LABEL}
+    own = {POD_LABEL: spec.pod}
+    return {"affinity": placement(own, spec.access_modes), "topologySpreadConstraints": spread(shared)}
 
 
 def loader(spec: StoreSpec, *, seconds: int) -> Json:
@@ -107,7 +156,7 @@ def loader(spec: StoreSpec, *, seconds: int) -> Json:
     :param seconds: the pod ends by itself after that, so that a controller which died leaves nothing running.
     """
     own = metadata(f"{spec.name}-loader", spec.namespace, "loader", spec.name)
-    own["labels"][STORE_LABEL] = spec.name
+    own["labels"] |= spec.pod_labels
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -119,7 +168,7 @@ def loader(spec: StoreSpec, *, seconds: int) -> Json:
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "affinity": placement(spec.name, spec.access_modes),
+            **place(spec),
             "securityContext": pod_security(),
             "containers": [
                 {

@@ -12,6 +12,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.comm
     metadata,
     pod_security,
     selector,
+    spread,
 )
 
 Json = dict[str, Any]
@@ -34,6 +35,7 @@ class Workload:
     :param start_seconds: how long a pod may take to start.
     :param affinity: what ties the pods to nodes; without it they are spread over nodes and zones.
     :param pod_labels: labels of the pods alone, beside those of all objects.
+    :param claim: the template of a claim of which each pod has one of its own, as a StatefulSet's pods do.
     """
 
     name: str
@@ -48,15 +50,21 @@ class Workload:
     volumes: tuple[Json, ...] = ()
     affinity: Json = field(default_factory=dict)
     pod_labels: dict[str, str] = field(default_factory=dict)
+    claim: Json | None = None
+
+    @property
+    def kind(self) -> str:
+        """The kind of what makes the pods."""
+        return "StatefulSet" if self.claim else "Deployment"
 
 
 def workload(spec: Workload) -> list[Json]:
-    """Give the objects: Deployment, Service, service account, and as needed disruption budget and autoscaler."""
+    """Give the objects: what makes the pods, Service, service account, and as needed budget and autoscaler."""
     own = metadata(spec.name, spec.namespace, COMPONENT, spec.name)
     pods = server_selector(spec.name)
     objects: list[Json] = [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": own, "automountServiceAccountToken": False},
-        _deployment(spec, own, pods),
+        {"apiVersion": "apps/v1", "kind": spec.kind, "metadata": own, "spec": _body(spec, own, pods)},
         {
             "apiVersion": "v1",
             "kind": "Service",
@@ -68,7 +76,7 @@ def workload(spec: Workload) -> list[Json]:
         body = {"maxUnavailable": 1, "selector": {"matchLabels": pods}}
         objects.append({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": own, "spec": body})
     if spec.autoscaling:
-        objects.append(autoscaler(spec.autoscaling, spec.name, own))
+        objects.append(autoscaler(spec.autoscaling, spec.name, own, spec.kind))
     return objects
 
 
@@ -77,7 +85,30 @@ def server_selector(server_name: str) -> dict[str, str]:
     return selector(COMPONENT, server_name)
 
 
-def _deployment(spec: Workload, own: Json, pods: dict[str, str]) -> Json:
+def _body(spec: Workload, own: Json, pods: dict[str, str]) -> Json:
+    """Give the ``spec`` of the Deployment or StatefulSet."""
+    template = {"metadata": {"labels": {**own["labels"], **spec.pod_labels}}, "spec": _pod(spec, pods)}
+    body: Json = {"selector": {"matchLabels": pods}, "template": template}
+    if not spec.autoscaling:
+        body["replicas"] = spec.replicas
+    if spec.claim is None:
+        body["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+        body["progressDeadlineSeconds"] = spec.start_seconds + 60
+        return body
+    return {
+        **body,
+        "serviceName": spec.name,
+        # In order, a pod that can't get ready would hold up the others, and the template that mends it as well. A
+        # rollout takes one pod after another all the same.
+        "podManagementPolicy": "Parallel",
+        "updateStrategy": {"type": "RollingUpdate"},
+        # The volumes are model_store's.
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
+        "volumeClaimTemplates": [spec.claim],
+    }
+
+
+def _pod(spec: Workload, pods: dict[str, str]) -> Json:
     container = {
         **spec.container,
         # Only that it accepts connections: a server busy with loading or predicting must not be restarted.
@@ -105,21 +136,5 @@ def _deployment(spec: Workload, own: Json, pods: dict[str, str]) -> Json:
     if spec.affinity:
         pod["affinity"] = spec.affinity
     else:
-        pod["topologySpreadConstraints"] = [
-            {
-                "maxSkew": 1,
-                "topologyKey": key,
-                "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": pods},
-            }
-            for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
-        ]
-    body: Json = {
-        "selector": {"matchLabels": pods},
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-        "progressDeadlineSeconds": spec.start_seconds + 60,
-        "template": {"metadata": {"labels": {**own["labels"], **spec.pod_labels}}, "spec": pod},
-    }
-    if not spec.autoscaling:
-        body["replicas"] = spec.replicas
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": own, "spec": body}
+        pod["topologySpreadConstraints"] = spread(pods)
+    return pod

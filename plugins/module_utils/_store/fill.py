@@ -10,7 +10,7 @@ from typing import Any
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.helpers import job_report, pod_shell
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import claims_of
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import claims_of, is_passing
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, ServingError
@@ -145,6 +145,4 @@ class Filling:
 
 def _mounts(pod: dict[str, Any], claim: str) -> bool:
     """Tell whether a pod that is none of our helpers has a claim mounted, or is about to."""
-    helper = pod["metadata"].get("labels", {}).get("app.kubernetes.io/component") in ("fetch", "loader")
-    ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-    return claim in claims_of(pod["spec"]) and not (helper or ended)
+    return claim in claims_of(pod["spec"]) and not is_passing(pod)

@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import claims_of
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import (
+    claims_of,
+    mounts,
+    own_claims,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import config_name
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import OUR_SERVERS
@@ -16,14 +20,16 @@ _WORKLOADS = ("Deployment", "StatefulSet")
 
 def served(session: Session, namespace: str, claim: str) -> list[Use]:
     """Give what each server is told to serve, but for the servers whose workloads surely mount other claims."""
-    mounts: dict[str, set[str]] = {}
+    elsewhere: dict[str, bool] = {}
     for kind in _WORKLOADS:
         for workload in session.find("apps/v1", kind, namespace, labels=OUR_SERVERS):
-            mounts.setdefault(_instance(workload), set()).update(claims_of(workload["spec"]["template"]["spec"]))
+            others = bool(claims_of(workload["spec"]["template"]["spec"]) or own_claims(workload))
+            server = _instance(workload)
+            elsewhere[server] = elsewhere.get(server, True) and others and not mounts(workload, claim)
     uses = []
     for config in session.find("v1", "ConfigMap", namespace, labels=OUR_SERVERS):
         server = _instance(config)
-        if config["metadata"]["name"] != config_name(server) or (mounts.get(server) and claim not in mounts[server]):
+        if config["metadata"]["name"] != config_name(server) or elsewhere.get(server, False):
             continue
         models = read_config(config.get("data", {}).get("models.config", ""))
         # By another policy than the specific one, the server chooses by itself.
