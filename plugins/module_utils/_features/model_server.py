@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
@@ -38,6 +39,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.serv
     GrpcTls,
     ServerSpec,
     config_name,
+    golden_in,
     interim_config,
     server,
 )
@@ -101,7 +103,10 @@ def run(call: Call) -> Result:
     with connect(params, call.warn) as session:
         claim = _claim(session, given, call.check_mode)
         spec = ServerSpec(**given, access_modes=_access_modes(session, claim))
-        configured = _configured(session, spec)
+        config = _config(session, spec)
+        configured = read_config(config.get("models.config", ""))
+        retained = _retained(session, spec, configured, params["retain"])
+        spec = _with(spec, retained, configured, config)
         limit = (spec.resources.get("limits") or {}).get("memory")
         require_memory(configured, spec.models, read_sizes(claim), limit)
         bundle = Bundle(bundle_name(name), namespace, server(spec))
@@ -110,7 +115,7 @@ def run(call: Call) -> Result:
         force = params["force_conflicts"]
         if call.check_mode:
             bundle, returned = prepare(session, bundle, deployment, replicas, check=True)
-            return result_of(apply(session, bundle, check=True, force=force or returned))
+            return _told(result_of(apply(session, bundle, check=True, force=force or returned)), retained)
         before = _reload(call, session, bundle, spec, configured, deadline) if params["wait"] else []
         bundle, returned = prepare(session, bundle, deployment, replicas, check=False)
         changes = apply(session, bundle, force=force or returned, deadline=deadline)
@@ -118,7 +123,7 @@ def run(call: Call) -> Result:
             _announce(session, spec, spec.models)
         # What was done step by step is told as one change.
         steps = {change.ref: change for change in before if change.ref.kind == "ConfigMap"}
-        result = result_of(steps.get(change.ref, change) for change in changes)
+        result = _told(result_of(steps.get(change.ref, change) for change in changes), retained)
         if params["wait"]:
             objects = wait_ready(session, bundle, deadline, call.progress)
             pods = [pod for pod in current_pods(objects.get(deployment), objects.values()) if is_ready(pod)]
@@ -157,10 +162,36 @@ def _access_modes(session: Session, claim: Json | None) -> tuple[str, ...]:
     return modes
 
 
-def _configured(session: Session, spec: ServerSpec) -> Models:
-    """Give what the server was told to serve last; nothing where there is none."""
-    config = session.get(Ref("v1", "ConfigMap", config_name(spec.name), spec.namespace))
-    return read_config((config or {}).get("data", {}).get("models.config", ""))
+def _config(session: Session, spec: ServerSpec) -> Mapping[str, str]:
+    """Give the files of the server's ConfigMap as they were written last; none where there is no server."""
+    live = session.get(Ref("v1", "ConfigMap", config_name(spec.name), spec.namespace)) or {}
+    files: Mapping[str, str] = live.get("data") or {}
+    return files
+
+
+def _retained(session: Session, spec: ServerSpec, configured: Models, names: Collection[str]) -> Models:
+    """Give the models that are to stay although the server need not serve them, as far as its pods have loaded them.
+
+    What answers nobody has nothing to lose, and must not hold up the rest.
+    """
+    wanted = {model.name for model in spec.models}
+    leaving = [model for model in configured if model.name in names and model.name not in wanted]
+    return loaded_models(leaving, _running(session, spec)) if leaving else ()
+
+
+def _with(spec: ServerSpec, retained: Models, configured: Models, config: Mapping[str, str]) -> ServerSpec:
+    """Give a server that serves these models too, with the probes and in the places that they have."""
+    if not retained:
+        return spec
+    places = {model.name: place for place, model in enumerate(configured)}
+    models = sorted((*spec.models, *retained), key=lambda model: places.get(model.name, len(places)))
+    found = {model.name: golden_in(config, model.name) for model in retained}
+    golden = {name: request for name, request in found.items() if request is not None}
+    return replace(spec, models=tuple(models), golden={**spec.golden, **golden})
+
+
+def _told(result: Result, retained: Models) -> Result:
+    return replace(result, values={**result.values, "retained": [model.name for model in retained]})
 
 
 def _reload(
@@ -173,8 +204,7 @@ def _reload(
     """
     if not configured or configured == spec.models:
         return []
-    pods = session.find("v1", "Pod", spec.namespace, labels=server_selector(spec.name))
-    running = _transports(session, [pod for pod in live_pods(pods) if is_ready(pod)])
+    running = _running(session, spec)
     if not running:
         return []
     current = loaded_models(configured, running)
@@ -202,6 +232,11 @@ def _announce(session: Session, spec: ServerSpec, models: Models) -> None:
         session.request("PATCH", session.path(Ref.of(pod)), body=patch, content_type="application/merge-patch+json")
 
 
+def _running(session: Session, spec: ServerSpec) -> dict[str, Transport]:
+    pods = session.find("v1", "Pod", spec.namespace, labels=server_selector(spec.name))
+    return _transports(session, [pod for pod in live_pods(pods) if is_ready(pod)])
+
+
 def _transports(session: Session, pods: Iterable[Json]) -> dict[str, Transport]:
     names = sorted((pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in pods)
     return {pod: pod_transport(session, namespace, pod, REST_PORT) for namespace, pod in names}
@@ -223,6 +258,7 @@ FEATURE = Feature(
                 "golden": {**GOLDEN_OPTIONS["golden"], "required": False, "default": []},
             },
         },
+        "retain": {"type": "list", "elements": "str", "default": []},
         "store": {"type": "str"},
         "replicas": {"type": "int", "default": 2},
         "autoscaling": AUTOSCALING_OPTION,
