@@ -137,6 +137,14 @@ def delete(session: Session, bundle: Bundle, *, check: bool = False) -> list[Cha
     return steps.done
 
 
+def bundles(session: Session, namespace: str) -> list[str]:
+    """Give the names of the bundles whose records a namespace holds."""
+    live = session.find("v1", "ConfigMap", namespace, labels={"app.kubernetes.io/managed-by": "modelfleet"})
+    labels = {entry["metadata"]["name"]: entry["metadata"]["labels"] for entry in live}
+    names = [name.removeprefix("applyset-") for name in sorted(labels)]
+    return [name for name in names if labels.get(f"applyset-{name}", {}).get(ID) == ApplySet(name, namespace).id]
+
+
 @dataclass
 class _Steps:
     """How far a call has got with each object."""

@@ -23,6 +23,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait i
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._features.route_state import (
     find_controller,
+    route_bundle,
     wait_accepted,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import selector
@@ -38,7 +39,6 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.rout
     RateLimit,
     RouteSpec,
     entrance,
-    route_name,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import (
     require_dns_label,
@@ -57,7 +57,7 @@ def run(call: Call) -> Result:
     params = call.params
     model = require_model(params["model"], "model")
     namespace = require_dns_label(params["namespace"], "namespace")
-    bundle_name = f"route-{route_name(model)}"
+    bundle_name = route_bundle(model)
     deadline = Deadline.after(params["wait_timeout"])
     if params["state"] == "absent":
         with connect(params, call.warn) as session:

@@ -8,9 +8,9 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._call import Ca
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import delete
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.applyset import ApplySet
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import result_of
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import Change, result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_gone
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
@@ -22,13 +22,17 @@ def bundle_name(server: str) -> str:
 
 def remove(call: Call, server: str, namespace: str, deadline: Deadline) -> Result:
     """Delete a server with everything around it, and wait until it is gone if that was asked for."""
-    bundle = Bundle(bundle_name(server), namespace, ())
     with connect(call.params, call.warn) as session:
-        changes = delete(session, bundle, check=call.check_mode)
-        if call.params["wait"] and not call.check_mode:
-            labels = ApplySet(bundle.name, namespace).member_labels
-            wait_gone(session, [change.ref for change in changes], labels, deadline, call.progress)
-        return result_of(changes)
+        return result_of(delete_bundle(call, session, Bundle(bundle_name(server), namespace, ()), deadline))
+
+
+def delete_bundle(call: Call, session: Session, bundle: Bundle, deadline: Deadline) -> list[Change]:
+    """Delete a bundle, and wait until it is gone if that was asked for."""
+    changes = delete(session, bundle, check=call.check_mode)
+    if call.params["wait"] and not call.check_mode:
+        labels = ApplySet(bundle.name, bundle.namespace).member_labels
+        wait_gone(session, [change.ref for change in changes], labels, deadline, call.progress)
+    return changes
 
 
 def require_replicas(replicas: int | None) -> int:
