@@ -58,9 +58,3 @@ def test_routes_leave_before_servers_and_the_rest_stays(space: ApiServer) -> Non
 def test_a_model_that_has_moved_takes_its_server_with_it(space: ApiServer) -> None:
     assert prune(space, ["a_1", "b"], ["one"])["servers"] == ["two"]
     assert {entry["metadata"]["name"] for entry in space.find("ingresses")} == {"model-a-1-1426", "model-b"}
-
-
-@pytest.mark.parametrize(("models", "servers", "option"), [([], ["one"], "models"), (["b"], [], "servers")])
-def test_nothing_named_is_not_everything(space: ApiServer, models: list[str], servers: list[str], option: str) -> None:
-    assert f"{option} is empty, which would remove every one" in prune(space, models, servers)["msg"]
-    assert space.requests == []

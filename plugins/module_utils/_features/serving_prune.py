@@ -58,8 +58,8 @@ def _some(names: Iterable[str], option: str) -> list[str]:
     names = list(names)
     if not names:
         raise InputError(
-            f"{option} is empty, which would remove every one.",
-            hint="Name what is to stay; serving_namespace with state: absent removes everything.",
+            f"{option} is empty.",
+            hint=f"Name one {option[:-1]} or more to stay; use serving_namespace with state: absent to remove all.",
         )
     return names
 
