@@ -97,6 +97,12 @@ def apply_ahead(session: Session, bundle: Bundle, manifest: Json, *, force: bool
     _Applier(session, applyset, False, force, {}).patch(applyset.labelled(manifest))
 
 
+def foretell(session: Session, bundle: Bundle, manifest: Json) -> Change:
+    """Ask the server what applying one member of a bundle that exists would do, whoever owns its fields."""
+    applyset = ApplySet(bundle.name, bundle.namespace)
+    return _Applier(session, applyset, True, True, {}).apply(applyset.labelled(manifest))
+
+
 def edit(session: Session, live: Json, change: Callable[[Json], Json], *, check: bool = False) -> Change:
     """Change what we own of one object, and nothing else of it.
 

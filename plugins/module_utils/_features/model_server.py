@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, apply_ahead
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, apply_ahead, foretell
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
     apply_arguments,
     cluster_arguments,
@@ -116,14 +116,14 @@ def run(call: Call) -> Result:
         if call.check_mode:
             bundle, returned = prepare(session, bundle, deployment, replicas, check=True)
             return _told(result_of(apply(session, bundle, check=True, force=force or returned)), retained)
-        before = _reload(call, session, bundle, spec, configured, deadline) if params["wait"] else []
+        before = _reload(call, session, bundle, spec, configured, deadline) if params["wait"] else None
         bundle, returned = prepare(session, bundle, deployment, replicas, check=False)
         changes = apply(session, bundle, force=force or returned, deadline=deadline)
         if any(change.action == "updated" and change.ref.kind == "ConfigMap" for change in changes):
             _announce(session, spec, spec.models)
         # What was done step by step is told as one change.
-        steps = {change.ref: change for change in before if change.ref.kind == "ConfigMap"}
-        result = _told(result_of(steps.get(change.ref, change) for change in changes), retained)
+        told = (before if before and before.ref == change.ref else change for change in changes)
+        result = _told(result_of(told), retained)
         if params["wait"]:
             objects = wait_ready(session, bundle, deadline, call.progress)
             pods = [pod for pod in current_pods(objects.get(deployment), objects.values()) if is_ready(pod)]
@@ -196,21 +196,21 @@ def _told(result: Result, retained: Models) -> Result:
 
 def _reload(
     call: Call, session: Session, bundle: Bundle, spec: ServerSpec, configured: Models, deadline: Deadline
-) -> list[Change]:
+) -> Change | None:
     """Bring the pods that run to the new configuration, except for its last step, which the apply makes.
 
     :param configured: what they were told to serve last.
-    :returns: what the apply would have changed before, or nothing where there was no step.
+    :returns: what the apply would have done to the configuration before; None where there was no step.
     """
     if not configured or configured == spec.models:
-        return []
+        return None
     running = _running(session, spec)
     if not running:
-        return []
+        return None
     current = loaded_models(configured, running)
     force = call.params["force_conflicts"]
     # What is another's, the apply itself refuses.
-    before = apply(session, bundle, check=True, force=True)
+    before = foretell(session, bundle, interim_config(spec, spec.models, spec.models))
 
     def write(models: Models) -> None:
         apply_ahead(session, bundle, interim_config(spec, models, current), force=force)
