@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def send() -> None:
             with urllib.request.urlopen(urllib.request.Request(url, body), timeout=30) as answer:
                 wrong = json.load(answer) != {"predictions": [2.5, 3.0, 4.5]}
         except (OSError, ValueError) as failure:
-            error = str(failure)
+            error = f"{failure} at {datetime.now():%H:%M:%S}"
         with counting:
             counts["sent"] += 1
             counts["lost"] += bool(error)

@@ -14,7 +14,7 @@ description:
   - Joins the results of M(modelfleet.serving.model_server_info), M(modelfleet.serving.model_store_info),
     M(modelfleet.serving.model_probe) and M(modelfleet.serving.global_endpoint_info) into rows, one a cluster and model.
   - A result that is missing or failed never stops it; the row says so.
-positional: models, endpoint
+positional: models, endpoint, servers
 options:
   _input:
     description: The clusters, in the order of the table.
@@ -50,6 +50,13 @@ options:
     description: Result of M(modelfleet.serving.global_endpoint_info); empty where there is no endpoint to ask.
     type: dict
     default: {}
+  servers:
+    description:
+      - The servers of the catalogue, as pairs of a name and its entries of the catalogue.
+      - Without it nothing is said of other servers.
+    type: list
+    elements: list
+    default: []
 """
 
 EXAMPLES = r"""
@@ -70,6 +77,10 @@ _value:
       type: bool
     problems:
       description: What is wrong, in sentences, without repetition.
+      type: list
+      elements: str
+    leftovers:
+      description: What the clusters serve beside the catalogue, in sentences. Nothing is wrong because of it.
       type: list
       elements: str
     clusters:
@@ -96,16 +107,19 @@ def fleet_status(
     clusters: Sequence[Mapping[str, Any]],
     models: Sequence[Mapping[str, Any]],
     endpoint: Mapping[str, Any] | None = None,
+    servers: Sequence[tuple[str, Sequence[Mapping[str, Any]]]] = (),
 ) -> dict[str, Any]:
     """Join the results into the table that the templates print."""
     problems: list[str] = []
     traffic = _traffic(endpoint or {}, problems)
-    table = [_cluster(cluster, models, traffic, problems) for cluster in clusters]
+    homes = {model["name"]: server for server, entries in servers for model in entries}
+    table = [_cluster(cluster, models, homes, traffic, problems) for cluster in clusters]
     problems += _differences(table)
     rows = [row for entry in table for row in entry["rows"]]
     return {
         "ok": not problems,
         "problems": problems,
+        "leftovers": _leftovers(clusters, homes) if homes else [],
         "clusters": table,
         "right": sum(row["right"] for row in rows),
         "asked": sum(row["asked"] for row in rows),
@@ -167,6 +181,7 @@ def _traffic(endpoint: Mapping[str, Any], problems: list[str]) -> dict[str, dict
 def _cluster(
     cluster: Mapping[str, Any],
     models: Sequence[Mapping[str, Any]],
+    homes: Mapping[str, str],
     traffic: Mapping[str, Mapping[str, Any]],
     problems: list[str],
 ) -> dict[str, Any]:
@@ -188,6 +203,8 @@ def _cluster(
         return entry
     servers = (found or {}).get("servers", [])
     served = {model: server for server in servers for model in server["models"]}
+    # Of several servers, that of the catalogue counts.
+    served |= {model: server for server in servers for model in server["models"] if homes.get(model) == server["name"]}
     for server in servers:
         problems += [
             f"{name}: pod {pod['name']} could not be asked: {_first_line(pod['error'])}"
@@ -201,6 +218,24 @@ def _cluster(
         problems += [f"{name}: {model}: {problem}" for problem in row["problems"]]
         entry["rows"].append(row)
     return entry
+
+
+def _leftovers(clusters: Sequence[Mapping[str, Any]], homes: Mapping[str, str]) -> list[str]:
+    """Say what the clusters serve beside the catalogue, and how to end it."""
+    found = []
+    for cluster in clusters:
+        for server in (cluster.get("serving_status_servers") or {}).get("servers", []):
+            who, models = f"{cluster['inventory_hostname']}: the server {server['name']}", server["models"]
+            if server["name"] not in homes.values():
+                serves = f" ({', '.join(models)})" if models else ""
+                found.append(f"{who}{serves} is not in the catalogue. Deploy with serving_prune=true to remove it.")
+                continue
+            found += [
+                f"{who} still serves {model}, which the catalogue has on {homes[model]}. Deploy again to end it."
+                for model in models
+                if homes.get(model, server["name"]) != server["name"]
+            ]
+    return found
 
 
 def _row(

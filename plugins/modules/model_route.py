@@ -41,6 +41,14 @@ options:
   server:
     description: Name of the model server. Required with O(state=present).
     type: str
+  moving:
+    description:
+      - Names of other models whose routes are about to lead to O(server), too.
+      - Their gRPC may still lead to another server by the same host, which is refused otherwise. Until it does not, both servers
+        must serve all of these models.
+    type: list
+    elements: str
+    default: []
   kind:
     description: Whether to use Ingress, the Gateway API or OpenShift's Route.
     type: str

@@ -100,6 +100,14 @@ options:
             description: How far a number may be off, relative to the right one, or absolute near zero.
             type: float
             default: 1.0e-05
+  retain:
+    description:
+      - Names of models that stay as they are where this server serves them now, although O(models) does not have them.
+      - For models that another server takes over, until their routes lead to that one. RV(retained) says which they were; to let them
+        go, run the task again without this option.
+    type: list
+    elements: str
+    default: []
   store:
     description: The claim that holds the models, mounted read-only. Required with O(state=present).
     type: str
@@ -332,6 +340,11 @@ objects:
       description: Why the object was refused.
       type: str
       returned: when it was
+retained:
+  description: Names of the models that are not in O(models) and were kept by O(retain).
+  returned: success and O(state=present)
+  type: list
+  elements: str
 """
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import run_as_module

@@ -88,6 +88,11 @@ def tasks(model_server: str, kubeconfig: Json) -> dict[str, Task]:
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"text": "ü"}}
     home = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "more"}}
     bundle = {**cluster, "name": "more", "namespace": "more", "objects": [config, home], "wait": False}
+    inside = {**cluster, "namespace": "more", "wait": False}
+    forest = {**inside, "name": "forest", "image": "team/forest:1", "model": "forest"}
+    server = {**inside, "name": "server", "models": [{"name": "m", "versions": [1]}], "store": "s", "retain": ["n"]}
+    route = {**inside, "model": "forest", "server": "forest", "moving": ["m"]}
+    prune = {**inside, "models": ["m"], "servers": ["server"], "drain_seconds": 0}
     checked = {"check_mode": True, "diff": True}
     diff = {"diff": True}
     by_environment = {"K8S_AUTH_HOST": "{{ api }}", "K8S_AUTH_API_KEY": TOKEN}
@@ -129,6 +134,22 @@ def tasks(model_server: str, kubeconfig: Json) -> dict[str, Task]:
         "bundle": Task("serving.bundle", bundle, "changed", diff),
         "bundle again": Task("serving.bundle", bundle, "ok", diff),
         "bundle without objects": Task("serving.bundle", {**bundle, "objects": []}, "failed"),
+        "server, checked": Task("serving.model_server", server, "changed", checked),
+        "server without a store": Task("serving.model_server", server, "failed"),
+        "image": Task("serving.image_server", forest, "changed", diff),
+        "image again": Task("serving.image_server", forest, "ok", diff),
+        "scale": Task(
+            "serving.server_scale", {**inside, "name": "forest", "replicas": 4, "reason": "a test"}, "changed", diff
+        ),
+        "scale back": Task("serving.server_scale", {**inside, "name": "forest", "state": "restored"}, "changed", diff),
+        "route": Task("serving.model_route", route, "changed", diff),
+        "route to no server": Task("serving.model_route", {**route, "server": None}, "failed"),
+        "servers": Task("serving.model_server_info", {**cluster, "namespace": "more"}),
+        "stores": Task("serving.model_store_info", {**cluster, "namespace": "more"}),
+        "prune, checked": Task("serving.serving_prune", prune, "changed", checked),
+        "prune": Task("serving.serving_prune", prune, "changed", diff),
+        "prune again": Task("serving.serving_prune", prune, "ok", diff),
+        "prune all": Task("serving.serving_prune", {**prune, "servers": []}, "failed"),
         "bundle, removed": Task("serving.bundle", {**bundle, "state": "absent"}, "changed", diff),
         "values": Task("doors.echo", {"value": values}),
         "changed": Task("doors.echo", {"value": 1, "end": "changed"}, "changed"),

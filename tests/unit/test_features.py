@@ -364,6 +364,58 @@ class TestServer:
         assert self.written(api) == [[((1, 2), {})], [((1,), {})]]
         assert serve(1)["changed"] is False
 
+    def test_a_model_that_moved_is_kept_until_it_is_let_go(self, api: ApiServer, run: Run, serve: Run) -> None:
+        golden = [{"request": {"instances": [1.0]}, "response": {"predictions": [2.5]}}]
+        moved = {"name": "alpha", "versions": [1], "labels": {"stable": 1}, "golden": golden}
+        stays = {"name": "half_plus_two", "versions": [1]}
+
+        def served(models: list[Json], **more: Any) -> Json:
+            return run("model_server", name="server", store="models", models=models, wait_timeout=10, **more)
+
+        def files() -> Json:
+            (live,) = [entry for entry in api.find("configmaps") if entry["metadata"]["name"] == "server-models"]
+            data: Json = live["data"]
+            return data
+
+        assert served([moved, stays])["retained"] == []
+        before = files()
+        api.requests.clear()
+        assert served([moved, stays], retain=["alpha", "elsewhere"])["retained"] == []
+        unmoved = sorted((request.method, request.path) for request in api.requests)
+        api.requests.clear()
+        assert served([moved, stays])["retained"] == []
+        assert unmoved == sorted((one.method, one.path) for one in api.requests), "it costs nothing"
+
+        for check in (True, False):
+            kept = served([stays], retain=["alpha", "elsewhere"], check=check)
+            assert kept["retained"] == ["alpha"]
+            assert kept["changed"] is False
+        assert files() == before, "with its label and its probes, in its place"
+        newer = served([{**stays, "labels": {"stable": 1}}, {"name": "gamma", "versions": [1]}], retain=["alpha"])
+        assert newer["retained"] == ["alpha"]
+        assert [model.name for model in read_config(files()["models.config"])] == ["alpha", "half_plus_two", "gamma"]
+
+        foretold = served([stays], check=True)
+        done = served([stays])
+        assert foretold["objects"] == done["objects"]
+        assert [model.name for model in read_config(files()["models.config"])] == ["half_plus_two"]
+        assert not [name for name in files() if "alpha" in name]
+
+    def test_what_no_pod_has_loaded_is_not_kept(self, api: ApiServer, run: Run, serve: Run) -> None:
+        models = [{"name": name, "versions": [1]} for name in ("alpha", "half_plus_two")]
+        run("model_server", name="server", store="models", models=models, wait_timeout=10)
+        answer = api.pod_answer
+
+        def unknown(pod: str, method: str, path: str, body: bytes) -> tuple[int, Any]:
+            return (404, {"error": "no such model"}) if "/alpha" in path else answer(pod, method, path, body)
+
+        api.pod_answer = unknown
+        result = run(
+            "model_server", name="server", store="models", models=models[1:], retain=["alpha"], wait_timeout=10
+        )
+        assert result["retained"] == []
+        assert result["changed"] is True
+
     def test_a_store_that_is_missing_or_for_one_pod_is_refused(self, api: ApiServer, run: Run) -> None:
         models = [{"name": "half_plus_two", "versions": [1]}]
         missing = run("model_server", name="server", store="other", models=models)

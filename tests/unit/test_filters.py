@@ -205,3 +205,32 @@ def test_the_policy_says_which_versions_should_be_served(policy: str, served: li
     for pod in one["serving_status_servers"]["servers"][0]["pods"]:
         pod["models"] = {"half_plus_two": {str(version): "AVAILABLE" for version in served}}
     assert fleet_status([one], [{**MODELS[0], "version_policy": policy}])["ok"]
+
+
+def test_what_is_served_beside_the_catalogue_is_told_and_not_wrong() -> None:
+    def server(name: str, *models: str) -> dict[str, Any]:
+        pods = [{"name": name, "ready": True, "models": {model: {"9": "AVAILABLE"} for model in models}, "error": ""}]
+        return {"name": name, "replicas": 1, "available_replicas": 1, "models": list(models), "pods": pods}
+
+    entry = cluster("a")
+    entry["serving_status_servers"]["servers"] += [
+        server("old", "half_plus_two", "other"),
+        server("second", "half_plus_two", "iris"),
+        server("third"),
+    ]
+    models = [*MODELS, {"name": "iris", "versions": [9]}]
+    entry["serving_status_probe"]["results"].append(
+        {"target": "pod second", "model": "iris", "right": True, "error": "", "seconds": 0.01}
+    )
+    groups = [("serving", models[:1]), ("second", models[1:])]
+    status = fleet_status([entry, {"inventory_hostname": "b"}], models, endpoint(member("a")), groups)
+    remove = "is not in the catalogue. Deploy with serving_prune=true to remove it."
+    assert status["leftovers"] == [
+        f"a: the server old (half_plus_two, other) {remove}",
+        "a: the server second still serves half_plus_two, which the catalogue has on serving. Deploy again to end it.",
+        f"a: the server third {remove}",
+    ]
+    assert status["problems"] == ["b is unreachable: it was not asked"]
+    first = status["clusters"][0]["rows"][0]
+    assert [version["version"] for version in first["versions"]] == [1, 2], "the catalogue's server is the row's"
+    assert fleet_status([entry], models)["leftovers"] == []

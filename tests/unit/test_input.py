@@ -46,6 +46,7 @@ GOOD: dict[str, Json] = {
         "namespace": "serving",
     },
     "server_scale": {"name": "server", "namespace": "serving", "replicas": 4, "wait": False},
+    "serving_prune": {"namespace": "serving", "models": ["m"], "servers": ["server"], "drain_seconds": 0},
     "bundle": {"name": "more", "namespace": "serving", "wait": False, "objects": [CONFIG]},
 }
 # Where each module takes the name of something.
@@ -74,6 +75,7 @@ NAMES = [
     ("model_probe", ("server",)),
     ("model_probe", ("namespace",)),
     ("model_probe", ("models", 0, "name")),
+    ("serving_prune", ("namespace",)),
     ("server_scale", ("name",)),
     ("server_scale", ("namespace",)),
     ("cluster_health", ("namespace",)),
@@ -267,6 +269,9 @@ CASES: list[tuple[str, Json, str]] = [
         "objects: number 1: metadata.namespace: 'a/b' is no valid name.",
     ),
     ("bundle", {"objects": [CONFIG, {"kind": "List", "items": [CONFIG]}]}, "ConfigMap c stands there more than once."),
+    ("serving_prune", {"servers": []}, "servers is empty. Name one server or more to stay"),
+    ("serving_prune", {"servers": [None]}, "servers: '' is no valid name"),
+    ("serving_prune", {"models": ["../m"]}, "models: '../m' is no valid name"),
     ("serving_namespace", {"pod_security": "none"}, "value of pod_security must be one of"),
     ("serving_namespace", {"overrides": {"Namespace": {"$patch": "delete"}}}, "identity of the Namespace can't be"),
     *(

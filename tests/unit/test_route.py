@@ -245,8 +245,8 @@ def test_the_controller_of_a_gateway_is_that_of_its_class(
 def test_no_second_server_gets_the_grpc_of_a_host(api: ApiServer) -> None:
     api.put("namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "serving"}})
 
-    def run(model: str, server: str, hostname: str | None, *, grpc: bool = True, check: bool = False) -> Json:
-        given = {"model": model, "namespace": "serving", "server": server, "hostname": hostname, "grpc": grpc}
+    def run(model: str, server: str, hostname: str | None, *, check: bool = False, **more: Any) -> Json:
+        given = {"model": model, "namespace": "serving", "server": server, "hostname": hostname, **more}
         return run_module("model_route", {"host": api.url, **given}, check=check)
 
     assert run("a", "one", "m.example.org")["changed"]
@@ -263,6 +263,12 @@ def test_no_second_server_gets_the_grpc_of_a_host(api: ApiServer) -> None:
     assert "failed" not in run("a", "one", "m.example.org"), "nor is it shut out by itself"
     assert "failed" not in run("d", "two", None)
     assert "any host already leads to the server two" in run("e", "one", None)["msg"]
+    assert "failed" not in run("d", "three", None), "a model may move with its gRPC"
+    # All the models of a host move to another server, one after the other.
+    assert "by Ingress serving/model-c-grpc" in run("a", "three", "m.example.org")["msg"]
+    assert run("a", "three", "m.example.org", moving=["a", "c"])["changed"]
+    assert "by Ingress serving/model-a-grpc" in run("f", "one", "m.example.org", moving=["c"])["msg"]
+    assert run("c", "three", "m.example.org", moving=["a", "c"])["changed"]
 
 
 def test_a_definition_that_is_missing_is_named(real: Cluster) -> None:

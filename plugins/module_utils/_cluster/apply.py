@@ -104,6 +104,12 @@ def apply_ahead(session: Session, bundle: Bundle, manifest: Json, *, force: bool
     _Applier(session, applyset, False, force, {}).patch(applyset.labelled(manifest))
 
 
+def foretell(session: Session, bundle: Bundle, manifest: Json) -> Change:
+    """Ask the server what applying one member of a bundle that exists would do, whoever owns its fields."""
+    applyset = ApplySet(bundle.name, bundle.namespace)
+    return _Applier(session, applyset, True, True, {}).apply(applyset.labelled(manifest))
+
+
 def edit(session: Session, live: Json, change: Callable[[Json], Json], *, check: bool = False) -> Change:
     """Change what we own of one object, and nothing else of it.
 
@@ -142,6 +148,14 @@ def delete(session: Session, bundle: Bundle, *, check: bool = False) -> list[Cha
         _prune(session, applyset, read_record(live_parent), frozenset(), steps, check=check)
         _delete_one(session, live_parent, check=check)
     return steps.done
+
+
+def bundles(session: Session, namespace: str) -> list[str]:
+    """Give the names of the bundles whose records a namespace holds."""
+    live = session.find("v1", "ConfigMap", namespace, labels={"app.kubernetes.io/managed-by": "modelfleet"})
+    labels = {entry["metadata"]["name"]: entry["metadata"]["labels"] for entry in live}
+    names = [name.removeprefix("applyset-") for name in sorted(labels)]
+    return [name for name in names if labels.get(f"applyset-{name}", {}).get(ID) == ApplySet(name, namespace).id]
 
 
 @dataclass

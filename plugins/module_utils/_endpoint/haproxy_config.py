@@ -280,7 +280,9 @@ def read_definition(text: str) -> tuple[bool, Endpoint | None]:
                 stored = json.loads(line.removeprefix(_DEFINITION))
                 return True, Endpoint.from_dict(stored) if stored else None
             except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"its definition is damaged, or written by a newer version of this collection: {error!r}") from error
+                raise ValueError(
+                    f"its definition is damaged, or written by a newer version of this collection: {error!r}"
+                ) from error
     # The mark alone: a file prepared for the first run.
     return True, None
 

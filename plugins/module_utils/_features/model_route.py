@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,9 +23,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait i
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._features.route_state import (
     find_controller,
+    route_bundle,
     wait_accepted,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import selector
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.image_server import MODEL_LABEL
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route import route
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_controllers import (
     defaults,
@@ -37,7 +39,6 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.rout
     RateLimit,
     RouteSpec,
     entrance,
-    route_name,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import (
     require_dns_label,
@@ -56,7 +57,7 @@ def run(call: Call) -> Result:
     params = call.params
     model = require_model(params["model"], "model")
     namespace = require_dns_label(params["namespace"], "namespace")
-    bundle_name = f"route-{route_name(model)}"
+    bundle_name = route_bundle(model)
     deadline = Deadline.after(params["wait_timeout"])
     if params["state"] == "absent":
         with connect(params, call.warn) as session:
@@ -65,7 +66,7 @@ def run(call: Call) -> Result:
     with connect(params, call.warn) as session:
         spec = _for_its_controller(session, spec)
         objects = route(spec)
-        _refuse_grpc_of_another(session, spec, objects)
+        _refuse_grpc_of_another(session, spec, objects, {model, *params["moving"]})
         bundle = Bundle(bundle_name, namespace, objects)
         changes = apply(session, bundle, check=call.check_mode, force=params["force_conflicts"])
         if params["wait"] and not call.check_mode:
@@ -168,16 +169,21 @@ def _for_its_controller(session: Session, spec: RouteSpec) -> RouteSpec:
     return replace(spec, controller=controller, **raised)
 
 
-def _refuse_grpc_of_another(session: Session, spec: RouteSpec, objects: tuple[Json, ...]) -> None:
+def _refuse_grpc_of_another(
+    session: Session, spec: RouteSpec, objects: tuple[Json, ...], moving: Collection[str]
+) -> None:
     """Refuse to let gRPC in where it already leads to another server.
 
     A gRPC call does not show its model to a proxy, so one of the two servers would get calls for the other's models.
+
+    :param moving: the models whose routes are about to lead to the same server, wherever they lead now.
     """
     doors = [manifest for manifest in objects if GRPC_SERVER in manifest["metadata"]["labels"]]
     for door in doors[:1]:
         routes = {"app.kubernetes.io/component": "route"}
         for live in session.find(door["apiVersion"], door["kind"], spec.namespace, labels=routes):
-            other = live["metadata"]["labels"].get(GRPC_SERVER, spec.server)
+            told = live["metadata"]["labels"]
+            other = spec.server if told.get(MODEL_LABEL) in moving else told.get(GRPC_SERVER, spec.server)
             if other != spec.server and entrance(live) == entrance(door):
                 raise InputError(
                     f"cluster {session.name}: gRPC for {spec.host or 'any host'} already leads to the server {other}, "
@@ -195,6 +201,7 @@ FEATURE = Feature(
         "model": {"type": "str", "required": True},
         "namespace": {"type": "str", "required": True},
         "server": {"type": "str"},
+        "moving": {"type": "list", "elements": "str", "default": []},
         "kind": {"type": "str", "choices": ["ingress", "gateway", "openshift"], "default": "ingress"},
         # Not "host": that is the address of the cluster's API server.
         "hostname": {"type": "str"},

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, apply_ahead
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, apply_ahead, foretell
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
     apply_arguments,
     cluster_arguments,
@@ -46,6 +46,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.serv
     GrpcTls,
     ServerSpec,
     config_name,
+    golden_in,
     interim_config,
     server,
 )
@@ -122,23 +123,27 @@ def run(call: Call) -> Result:
     with connect(params, call.warn) as session:
         claim = _own_claim(session, asked, call.check_mode) if own else _claim(session, given, call.check_mode)
         spec = _placed(session, asked, claim)
-        configured = _configured(session, spec)
+        config = _config(session, spec)
+        configured = read_config(config.get("models.config", ""))
+        retained = _retained(session, spec, configured, params["retain"])
+        spec = _with(spec, retained, configured, config)
         limit = (spec.resources.get("limits") or {}).get("memory")
         require_memory(configured, spec.models, read_sizes(claim), limit)
         bundle = Bundle(bundle_name(name), namespace, server(spec))
         workload = Ref("apps/v1", "StatefulSet" if own else "Deployment", name, namespace)
         replicas = None if spec.autoscaling else spec.replicas
         if call.check_mode:
-            return result_of(apply_server(call, session, bundle, workload, replicas, deadline))
-        before = _reload(call, session, bundle, spec, configured, deadline) if params["wait"] else []
+            changes = apply_server(call, session, bundle, workload, replicas, deadline)
+            return _told(result_of(changes), retained)
+        before = _reload(call, session, bundle, spec, configured, deadline) if params["wait"] else None
         if own:
             _require_another(session, bundle, workload)
         changes = apply_server(call, session, bundle, workload, replicas, deadline)
         if any(change.action == "updated" and change.ref.kind == "ConfigMap" for change in changes):
             _announce(session, spec, spec.models)
         # What was done step by step is told as one change.
-        steps = {change.ref: change for change in before if change.ref.kind == "ConfigMap"}
-        result = result_of(steps.get(change.ref, change) for change in changes)
+        told = (before if before and before.ref == change.ref else change for change in changes)
+        result = _told(result_of(told), retained)
         if params["wait"]:
             objects = wait_ready(session, bundle, deadline, call.progress)
             pods = [pod for pod in pods_of(objects.get(workload), objects.values()) if is_ready(pod)]
@@ -268,30 +273,55 @@ def _access_modes(session: Session, claim: Json | None) -> tuple[str, ...]:
     return modes
 
 
-def _configured(session: Session, spec: ServerSpec) -> Models:
-    """Give what the server was told to serve last; nothing where there is none."""
-    config = session.get(Ref("v1", "ConfigMap", config_name(spec.name), spec.namespace))
-    return read_config((config or {}).get("data", {}).get("models.config", ""))
+def _config(session: Session, spec: ServerSpec) -> Mapping[str, str]:
+    """Give the files of the server's ConfigMap as they were written last; none where there is no server."""
+    live = session.get(Ref("v1", "ConfigMap", config_name(spec.name), spec.namespace)) or {}
+    files: Mapping[str, str] = live.get("data") or {}
+    return files
+
+
+def _retained(session: Session, spec: ServerSpec, configured: Models, names: Collection[str]) -> Models:
+    """Give the models that are to stay although the server need not serve them, as far as its pods have loaded them.
+
+    What answers nobody has nothing to lose, and must not hold up the rest.
+    """
+    wanted = {model.name for model in spec.models}
+    leaving = [model for model in configured if model.name in names and model.name not in wanted]
+    return loaded_models(leaving, _running(session, spec)) if leaving else ()
+
+
+def _with(spec: ServerSpec, retained: Models, configured: Models, config: Mapping[str, str]) -> ServerSpec:
+    """Give a server that serves these models too, with the probes and in the places that they have."""
+    if not retained:
+        return spec
+    places = {model.name: place for place, model in enumerate(configured)}
+    models = sorted((*spec.models, *retained), key=lambda model: places.get(model.name, len(places)))
+    found = {model.name: golden_in(config, model.name) for model in retained}
+    golden = {name: request for name, request in found.items() if request is not None}
+    return replace(spec, models=tuple(models), golden={**spec.golden, **golden})
+
+
+def _told(result: Result, retained: Models) -> Result:
+    return replace(result, values={**result.values, "retained": [model.name for model in retained]})
 
 
 def _reload(
     call: Call, session: Session, bundle: Bundle, spec: ServerSpec, configured: Models, deadline: Deadline
-) -> list[Change]:
+) -> Change | None:
     """Bring the pods that run to the new configuration, except for its last step, which the apply makes.
 
     :param configured: what they were told to serve last.
-    :returns: what the apply would have changed before, or nothing where there was no step.
+    :returns: what the apply would have done to the configuration before; None where there was no step.
     """
     if not configured or configured == spec.models:
-        return []
-    pods = session.find("v1", "Pod", spec.namespace, labels=server_selector(spec.name))
-    running = _transports(session, [pod for pod in live_pods(pods) if is_ready(pod)])
+        return None
+    running = _running(session, spec)
     if not running:
-        return []
+        return None
     current = loaded_models(configured, running)
     force = call.params["force_conflicts"]
     # What is another's, the apply itself refuses.
-    before = apply(session, bundle, check=True, force=True)
+    before = foretell(session, bundle, interim_config(spec, spec.models, spec.models))
 
     def write(models: Models) -> None:
         apply_ahead(session, bundle, interim_config(spec, models, current), force=force)
@@ -311,6 +341,11 @@ def _announce(session: Session, spec: ServerSpec, models: Models) -> None:
     patch = {"metadata": {"annotations": {_CONFIG_ANNOTATION: digest}}}
     for pod in session.find("v1", "Pod", spec.namespace, labels=server_selector(spec.name)):
         session.request("PATCH", session.path(Ref.of(pod)), body=patch, content_type="application/merge-patch+json")
+
+
+def _running(session: Session, spec: ServerSpec) -> dict[str, Transport]:
+    pods = session.find("v1", "Pod", spec.namespace, labels=server_selector(spec.name))
+    return _transports(session, [pod for pod in live_pods(pods) if is_ready(pod)])
 
 
 def _transports(session: Session, pods: Iterable[Json]) -> dict[str, Transport]:
@@ -334,6 +369,7 @@ FEATURE = Feature(
                 "golden": {**GOLDEN_OPTIONS["golden"], "required": False, "default": []},
             },
         },
+        "retain": {"type": "list", "elements": "str", "default": []},
         "store": {"type": "str"},
         "store_per_pod": {"type": "bool", "default": False},
         "replicas": {"type": "int", "default": 2},

@@ -14,10 +14,18 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.rout
     ROUTER,
     Controller,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_spec import RouteSpec
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_spec import (
+    RouteSpec,
+    route_name,
+)
 
 _GATEWAY = "gateway.networking.k8s.io/v1"
 _IS_DEFAULT = "ingressclass.kubernetes.io/is-default-class"
+
+
+def route_bundle(model: str) -> str:
+    """Give the name of the bundle of a model's route."""
+    return f"route-{route_name(model)}"
 
 
 def find_controller(session: Session, spec: RouteSpec) -> Controller:

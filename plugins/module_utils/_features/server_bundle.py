@@ -78,13 +78,17 @@ def _with(bundle: Bundle, ref: Ref, change: Callable[[Json], Json]) -> Bundle:
 
 def remove(call: Call, server: str, namespace: str, deadline: Deadline) -> Result:
     """Delete a server with everything around it, and wait until it is gone if that was asked for."""
-    bundle = Bundle(bundle_name(server), namespace, ())
     with connect(call.params, call.warn) as session:
-        changes = delete(session, bundle, check=call.check_mode)
-        if call.params["wait"] and not call.check_mode:
-            labels = ApplySet(bundle.name, namespace).member_labels
-            wait_gone(session, [change.ref for change in changes], labels, deadline, call.progress)
-        return result_of(changes)
+        return result_of(delete_bundle(call, session, Bundle(bundle_name(server), namespace, ()), deadline))
+
+
+def delete_bundle(call: Call, session: Session, bundle: Bundle, deadline: Deadline) -> list[Change]:
+    """Delete a bundle, and wait until it is gone if that was asked for."""
+    changes = delete(session, bundle, check=call.check_mode)
+    if call.params["wait"] and not call.check_mode:
+        labels = ApplySet(bundle.name, bundle.namespace).member_labels
+        wait_gone(session, [change.ref for change in changes], labels, deadline, call.progress)
+    return changes
 
 
 def require_replicas(replicas: int | None) -> int:

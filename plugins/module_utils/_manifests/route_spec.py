@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import metadata
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.image_server import MODEL_LABEL
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_controllers import Controller
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import GRPC_PORT
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
@@ -99,7 +100,7 @@ def route_name(model: str) -> str:
 def route_metadata(spec: RouteSpec, suffix: str = "", annotations: dict[str, str] | None = None) -> Json:
     """Give the metadata of an object of a route; what the user says in an annotation wins over what we would."""
     own = metadata(spec.name + suffix, spec.namespace, "route", spec.name)
-    own["labels"]["modelfleet.serving/model"] = spec.model
+    own["labels"][MODEL_LABEL] = spec.model
     if every := {**(annotations or {}), **spec.annotations}:
         own["annotations"] = every
     return own

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -180,6 +180,12 @@ def _config(spec: ServerSpec, models: Iterable[ServedModel], probed: Iterable[Se
             data[f"golden.{model.name}.http"] = _request("POST", f"/v1/models/{model.name}:predict", body)
     own = metadata(config_name(spec.name), spec.namespace, COMPONENT, spec.name)
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": own, "data": data}
+
+
+def golden_in(config: Mapping[str, str], model: str) -> Any:
+    """Read the golden request of a model from a ConfigMap's data that a server was given; None where there is none."""
+    _head, _end, body = config.get(f"golden.{model}.http", "").partition("\r\n\r\n")
+    return json.loads(body) if body else None
 
 
 def config_name(server_name: str) -> str:
