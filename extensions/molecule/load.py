@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Send predictions until a file is gone, and count: ``load.py URL PREFIX CLIENTS``.
 
-Runs as long as ``PREFIX.run`` exists, with so many clients at once; ``PREFIX.json`` holds the numbers of requests sent,
-lost and wrong.
+Runs as long as ``PREFIX.run`` exists, but no longer than 20 minutes, with so many clients at once; ``PREFIX.json``
+holds the numbers of requests sent, lost and wrong.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ body = json.dumps({"instances": [1.0, 2.0, 5.0]}).encode()
 running, report = Path(f"{prefix}.run"), Path(f"{prefix}.json")
 counts: dict[str, Any] = {"sent": 0, "lost": 0, "wrong": 0, "slowest": 0.0, "first_error": ""}
 counting = threading.Lock()
+# A scenario that was killed takes the file away no more.
+end = time.monotonic() + 20 * 60
 
 
 def send() -> None:
     """Send one prediction after another."""
-    while running.exists():
+    while running.exists() and time.monotonic() < end:
         start = time.monotonic()
         wrong, error = False, ""
         try:
