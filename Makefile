@@ -117,9 +117,17 @@ sanity: env ## Run ansible-test sanity
 package: env ## Build the collection, install it into a clean place and look at it there
 	@$(PYTEST) tests/sanity/test_package.py
 
+# Beside the development environment, since botocore and the Kubernetes client want different versions of python-dateutil.
+build/balancers/python/.complete: tests/balancers/requirements.lock .venv/.complete
+	@echo "The Python environment of Route 53"
+	@$(UV) venv --quiet --clear --python $(BIN)/python build/balancers/python
+	@$(UV) pip sync --quiet --require-hashes --python build/balancers/python $<
+	@touch $@
+
 .PHONY: balancers
-balancers: env ## Run the tests of each balancer against the real one
-	@$(PYTEST) tests/balancers
+balancers: env build/balancers/python/.complete ## Run the tests of each balancer against the real one, of Route 53 against moto
+	@$(PYTEST) tests/balancers --ignore tests/balancers/test_route53.py
+	@build/balancers/python/bin/pytest -vv --tb=short tests/balancers/test_route53.py
 
 .PHONY: faults quick-faults
 faults: env ## Run the tests of what goes wrong in a real fleet, on the local one

@@ -11,17 +11,19 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 requirements:
   - jinja2 (Python package, in the interpreter that runs the task)
-  - HAProxy 2.6 or later, started with C(-W -S ADDRESS)
+  - HAProxy 2.6 or later, started with C(-W -S ADDRESS), for O(balancer=haproxy)
+  - boto3 1.34 or later (Python package, in the interpreter that runs the task), for O(balancer=route53)
 options:
   balancer:
     description: What carries the endpoint.
     type: str
-    choices: [haproxy]
+    choices: [haproxy, route53]
     default: haproxy
   haproxy:
     description:
       - How to reach HAProxy, and how it is set up.
-      - The first four say how to reach it. A setting that is left out keeps its stored value, or gets the default named
+      - The first four say how to reach it. A setting that is left out keeps its stored value, or gets the default
+        named
         here when the endpoint is created.
     type: dict
     suboptions:
@@ -97,5 +99,122 @@ options:
         type: int
       max_connections:
         description: How many clients may be connected at once. V(1000) when the endpoint is created.
+        type: int
+  route53:
+    description:
+      - How to reach AWS Route 53, which record carries the endpoint, and how it is set up. Required with
+        O(balancer=route53).
+      - The options up to O(route53.propagation_timeout) say how to reach it, by the names that amazon.aws has for
+        them. A setting that
+        is left out keeps its stored value, or gets the default named here when the endpoint is created.
+    type: dict
+    suboptions:
+      hosted_zone:
+        description: Id or name of the public hosted zone. An id is needed where the account has several zones of
+          that name.
+        type: str
+        required: true
+      record:
+        description:
+          - Complete name of the record that clients resolve.
+          - The definition is kept beside it, in the TXT record C(_modelfleet.RECORD), which everybody can read.
+        type: str
+        required: true
+      access_key:
+        description:
+          - Access key. Without O(route53.access_key) and O(route53.profile), E(AWS_ACCESS_KEY_ID), E(AWS_ACCESS_KEY)
+            or
+            E(EC2_ACCESS_KEY), and after these all that boto3 knows, such as the identity of a machine or a pod.
+        type: str
+        aliases: [aws_access_key_id, aws_access_key]
+      secret_key:
+        description: Secret key, or E(AWS_SECRET_ACCESS_KEY), E(AWS_SECRET_KEY) or E(EC2_SECRET_KEY).
+        type: str
+        aliases: [aws_secret_access_key, aws_secret_key]
+      session_token:
+        description: Token of temporary credentials, or E(AWS_SESSION_TOKEN), E(AWS_SECURITY_TOKEN) or
+          E(EC2_SECURITY_TOKEN).
+        type: str
+        aliases: [aws_session_token]
+      profile:
+        description: Profile of AWS' configuration files, or E(AWS_PROFILE). It excludes O(route53.access_key).
+        type: str
+        aliases: [aws_profile]
+      region:
+        description:
+          - Region that requests are signed for, or E(AWS_REGION), E(AWS_DEFAULT_REGION) or E(EC2_REGION).
+          - Route 53 is one for the whole world; only the partitions of China and of the US government need it.
+        type: str
+        aliases: [aws_region]
+      endpoint_url:
+        description: Address of the API, or E(AWS_URL) or E(EC2_URL), for gateways and emulators.
+        type: str
+        aliases: [aws_endpoint_url]
+      aws_ca_bundle:
+        description: File with the certificate authorities to trust, or E(AWS_CA_BUNDLE).
+        type: path
+      validate_certs:
+        description: Whether to check the server's certificate.
+        type: bool
+        default: true
+      timeout:
+        description: Seconds to connect, and for one answer. What fails in passing is tried ten times, with growing
+          pauses.
+        type: float
+        default: 10.0
+      propagation_timeout:
+        description: Seconds until all of Route 53's name servers must have a change.
+        type: float
+        default: 120.0
+      policy:
+        description:
+          - How the answer is chosen. V(weighted) when it is created.
+          - With V(weighted), active members get shares by weight, and the standby ones traffic when none of these is
+            healthy.
+          - With V(failover), there is one active member and one standby.
+          - With V(latency) and V(geolocation), O(route53.locations) says who answers where.
+        type: str
+        choices: [weighted, failover, latency, geolocation]
+      ttl:
+        description: Seconds for which resolvers keep an answer. V(30) when it is created.
+        type: int
+      locations:
+        description:
+          - The members of each place, the preferred first. The first one that is active answers, or else the first
+            standby.
+          - For V(latency), places are AWS regions, such as V(eu-west-1).
+          - For V(geolocation), they are V(continent:EU), V(country:DE), V(state:CA) (of the USA), and V(*) for
+            everywhere else.
+          - Give all of them at once. V({}) when it is created.
+        type: dict
+      health_check_type:
+        description: How Route 53 checks the members. V(NONE) for not at all. V(HTTP) when it is created.
+        type: str
+        choices: [HTTP, HTTPS, TCP, NONE]
+      health_check_port:
+        description: Port to check; V(0) for the member's own. V(0) when it is created.
+        type: int
+      health_check_path:
+        description:
+          - Path that one health check a member asks for by C(GET), such as that of a prober which makes real
+            predictions.
+          - When it is empty, each model has its own health check, which asks for the model's metadata. Only a loaded
+            model has any,
+            but a wrong one has it, too.
+          - Empty when it is created.
+        type: str
+      health_check_host:
+        description:
+          - Host that the checks ask for, when the members have IP addresses; empty for O(route53.record). Empty when
+            it is created.
+          - A member with a host name is asked for that.
+        type: str
+      health_check_interval:
+        description: Seconds between two checks of each of Route 53's checkers. V(10) when it is created; V(30) costs
+          less.
+        type: int
+        choices: [10, 30]
+      health_check_threshold:
+        description: How many checks in a row must fail, or pass, 1 to 10. V(3) when it is created.
         type: int
 """

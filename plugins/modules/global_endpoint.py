@@ -186,6 +186,37 @@ EXAMPLES = r"""
       validate_command: [docker, exec, -i, endpoint, haproxy, -c, -f, /dev/stdin]
     members: "{{ members }}"
     models: "{{ models }}"
+
+- name: Put the clusters behind a name in AWS Route 53
+  modelfleet.serving.global_endpoint:
+    name: models
+    balancer: route53
+    route53:
+      hosted_zone: example.org
+      record: models.example.org
+      profile: dns
+    members:
+      - name: gke-europe-west1
+        address: gke.edge.example.org
+      - name: eks-eu-west-1
+        address: eks.edge.example.org
+        weight: 10
+    models: "{{ models }}"
+    wait_timeout: 120  # Route 53's health checkers take a while to report
+
+- name: Let each continent be answered by the clusters that may serve it
+  modelfleet.serving.global_endpoint:
+    name: models
+    balancer: route53
+    route53:
+      hosted_zone: example.org
+      record: models.example.org
+      policy: geolocation
+      locations:
+        "continent:EU": [gke-europe-west1, eks-eu-west-1]
+        "*": [eks-us-east-1, gke-europe-west1]
+    members: "{{ members }}"
+    models: "{{ models }}"
 """
 
 RETURN = r"""
