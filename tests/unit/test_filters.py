@@ -203,3 +203,13 @@ def test_the_policy_says_which_versions_should_be_served(policy: str, served: li
     for pod in one["serving_status_servers"]["servers"][0]["pods"]:
         pod["models"] = {"half_plus_two": {str(version): "AVAILABLE" for version in served}}
     assert fleet_status([one], [{**MODELS[0], "version_policy": policy}])["ok"]
+
+
+def test_a_balancer_that_asks_nobody_finds_nobody_down() -> None:
+    members = [member("a", up=None, sessions=None), member("b", up=None, sessions=None, state="drained", traffic=0)]
+    status = fleet_status([cluster("a"), cluster("b")], MODELS, endpoint(*members))
+    assert status["problems"] == []
+    assert [(found["traffic"]["up"], found["traffic"]["share"]) for found in status["clusters"]] == [
+        (None, 100),
+        (None, 0),
+    ]

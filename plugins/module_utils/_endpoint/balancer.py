@@ -23,6 +23,32 @@ class BalancerError(ServingError):
     """
 
 
+class ChangedMeanwhileError(BalancerError):
+    """Somebody else changed the endpoint between :meth:`Balancer.read` and :meth:`Balancer.apply`.
+
+    Nothing was changed. Raised where nobody is kept out; the decision is then made anew.
+    """
+
+
+# What not every balancer can do, with those that can.
+_ABLE = {
+    "weights": ("haproxy",),
+    "ports": ("haproxy",),
+    "hosts": ("haproxy",),
+    "host names": ("haproxy",),
+    "timeouts": ("haproxy",),
+    "large definitions": ("haproxy",),
+}
+
+
+def others(what: str) -> str:
+    """Give the end of a refusal's hint: the balancers that can do it.
+
+    :param what: what was refused, in the plural.
+    """
+    return f", or use a balancer that takes such {what}: {', '.join(_ABLE[what])}."
+
+
 @dataclass(frozen=True)
 class MemberHealth:
     """A member by the balancer's own view.
@@ -50,6 +76,8 @@ class Balancer(Protocol):
     def exclusive(self) -> AbstractContextManager[None]:
         """Keep other writers out, so that nothing changes between :meth:`read` and :meth:`apply`.
 
+        Where that cannot be, :meth:`apply` finds it and raises a :class:`ChangedMeanwhileError`.
+
         :raises BalancerError: when another one does not come to its end.
         """
 
@@ -72,4 +100,7 @@ class Balancer(Protocol):
         """Give what :meth:`apply` will change beside the definition, such as a file."""
 
     def apply(self, plan: Plan) -> None:
-        """Do the plan, completely or not at all, and return when it is in force."""
+        """Do the plan, completely or not at all, and return when it is in force.
+
+        :raises ChangedMeanwhileError: when somebody else was faster.
+        """

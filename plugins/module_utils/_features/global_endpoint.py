@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,10 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.argum
     given_settings,
     open_balancer,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import Balancer
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import (
+    Balancer,
+    ChangedMeanwhileError,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
     STATES,
     Endpoint,
@@ -35,6 +39,8 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan 
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.golden import GOLDEN_OPTIONS
 
+# Of writers that meet, one is always done, so with so many tries it takes a crowd to fail.
+_TRIES = 10
 # HAProxy's checks come every 250 ms; an answer takes a millisecond.
 _POLL_SECONDS = 0.1
 
@@ -48,12 +54,26 @@ def run(call: Call) -> Result:
     balancer = open_balancer(params, params["adopt"])
     if call.check_mode:
         return _change(call, balancer, request)[0]
-    # What is checked must still be so when it is written: a run that was stopped in between must not undo the next.
-    with balancer.exclusive():
-        result, desired = _change(call, balancer, request)
+    result, desired = _change_alone(call, balancer, request)
     if desired is not None and params["wait"]:
         _wait(balancer, desired, params["wait_timeout"])
     return result
+
+
+def _change_alone(call: Call, balancer: Balancer, request: EndpointRequest) -> tuple[Result, Endpoint | None]:
+    """Change while nobody else does, or decide anew when somebody did.
+
+    What is checked must still be so when it is written: a run that was stopped in between must not undo the next.
+    """
+    for turn in range(1, _TRIES):
+        try:
+            with balancer.exclusive():
+                return _change(call, balancer, request)
+        except ChangedMeanwhileError:
+            # Not in step with the other one.
+            time.sleep(random.uniform(0, 0.05 * turn))
+    with balancer.exclusive():
+        return _change(call, balancer, request)
 
 
 def _change(call: Call, balancer: Balancer, request: EndpointRequest) -> tuple[Result, Endpoint | None]:
@@ -90,7 +110,7 @@ def _values(endpoint: Endpoint | None, steps: tuple[Step, ...]) -> dict[str, Any
 
 
 def _wait(balancer: Balancer, endpoint: Endpoint, timeout: int) -> None:
-    """Wait until the balancer itself finds every active member up.
+    """Wait until the balancer itself finds every active member up; one without a view of its own finds nobody down.
 
     :param timeout: seconds.
     """
@@ -98,7 +118,7 @@ def _wait(balancer: Balancer, endpoint: Endpoint, timeout: int) -> None:
     while True:
         health = balancer.health()
         down = [name for name in endpoint.active() if name not in health or not health[name].up]
-        if not down:
+        if not down or not health:
             return
         if time.monotonic() >= deadline:
             break

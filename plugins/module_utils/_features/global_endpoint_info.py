@@ -49,10 +49,11 @@ def run(call: Call) -> Result:
                 "state": member.state,
                 "traffic": live.weight,
                 "forced": live.note,
-                "up": found.up,
+                # A balancer that asks no member finds none of them down.
+                "up": found.up if health else None,
                 "models": found.models,
                 "reasons": found.reasons,
-                "sessions": found.sessions,
+                "sessions": found.sessions if health else None,
                 "rate": found.rate,
             }
         )

@@ -4,11 +4,9 @@
 
 from __future__ import annotations
 
-import importlib
-import traceback
 from typing import Any
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._package import import_package
 
 
 def docker_package(module: str = "docker") -> Any:
@@ -16,12 +14,4 @@ def docker_package(module: str = "docker") -> Any:
 
     :raises InputError: when it, or what it needs itself, is not installed.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError as missing:
-        package = (missing.name or "docker").partition(".")[0]
-        raise InputError(
-            f"The Python package {package!r} is missing from the interpreter that runs this task.",
-            hint=f"Install it there: pip install {package}",
-            details={"exception": "".join(traceback.format_exception(missing))},
-        ) from missing
+    return import_package(module, "docker")
