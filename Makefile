@@ -189,7 +189,7 @@ bench: fleet build/bench/python/.complete build/automation/.complete ## Measure 
 
 # What only tests use, where it can be installed; elsewhere the tests that need it are skipped, and say so.
 # A command, and after a colon its package where that is called otherwise.
-TEST_PACKAGES := haproxy chromium busybox sshd:openssh-server java:default-jre-headless
+TEST_PACKAGES := haproxy chromium busybox sshd:openssh-server named:bind9 java:default-jre-headless
 .PHONY: test-packages
 test-packages:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then for package in $(TEST_PACKAGES); do \

@@ -10,20 +10,20 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 requirements:
-  - jinja2 (Python package, in the interpreter that runs the task)
+  - jinja2 (Python package, in the interpreter that runs the task), for O(balancer=haproxy)
   - HAProxy 2.6 or later, started with C(-W -S ADDRESS), for O(balancer=haproxy)
-  - boto3 1.34 or later (Python package, in the interpreter that runs the task), for O(balancer=route53)
+  - dnspython >= 2.1 (Python package, in the interpreter that runs the task), for O(balancer=rfc2136)
+  - boto3 >= 1.34 (Python package, in the interpreter that runs the task), for O(balancer=route53)
 options:
   balancer:
     description: What carries the endpoint.
     type: str
-    choices: [haproxy, route53]
+    choices: [haproxy, rfc2136, route53]
     default: haproxy
   haproxy:
     description:
       - How to reach HAProxy, and how it is set up.
-      - The first four say how to reach it. A setting that is left out keeps its stored value, or gets the default
-        named
+      - The first four say how to reach it. A setting that is left out keeps its stored value, or gets the default named
         here when the endpoint is created.
     type: dict
     suboptions:
@@ -100,6 +100,65 @@ options:
       max_connections:
         description: How many clients may be connected at once. V(1000) when the endpoint is created.
         type: int
+  rfc2136:
+    description:
+      - The DNS record that is the endpoint, and how to reach the name server that takes its updates (RFC 2136).
+        Needed with O(balancer=rfc2136).
+      - The record holds the addresses of the active members. Beside it, C(_modelfleet.RECORD) holds the definition
+        as TXT.
+      - DNS asks no cluster, weighs nothing and knows no ports; what it cannot say is refused.
+    type: dict
+    suboptions:
+      server:
+        description: Host name or IP address of the zone's primary, which takes updates.
+        type: str
+        required: true
+      port:
+        description: TCP port of the server, and of the zone's name servers.
+        type: int
+        default: 53
+      zone:
+        description: The zone that holds the record, such as V(example.org).
+        type: str
+        required: true
+      record:
+        description: The complete name that clients resolve, such as V(models.example.org).
+        type: str
+        required: true
+      name_servers:
+        description:
+          - The servers that must answer the new addresses before a change counts as done, as C(HOST) or C(HOST:PORT).
+          - Those that the zone itself names (NS), unless set. An empty list means none but the primary.
+          - One that does not answer at all is not waited for, since it gives nobody an old address.
+        type: list
+        elements: str
+      key_name:
+        description:
+          - Name of the TSIG key that signs every message to O(rfc2136.server).
+          - Without a key, nothing is signed, and the server must trust the address of this machine.
+        type: str
+      key_secret:
+        description: The key itself, in base64, as C(tsig-keygen) prints it.
+        type: str
+      key_algorithm:
+        description: Algorithm of the key.
+        type: str
+        choices: [hmac-sha1, hmac-sha224, hmac-sha256, hmac-sha384, hmac-sha512]
+        default: hmac-sha256
+      timeout:
+        description: Seconds for one answer.
+        type: float
+        default: 3.0
+      propagation_timeout:
+        description: Seconds until every name server that answers must have the change.
+        type: float
+        default: 15.0
+      ttl:
+        description:
+          - Seconds that resolvers keep the addresses, so the time that a shift takes.
+          - V(30) when the endpoint is created.
+          - A setting that is left out keeps its stored value.
+          type: int
   route53:
     description:
       - How to reach AWS Route 53, which record carries the endpoint, and how it is set up. Required with

@@ -151,19 +151,20 @@ def _traffic(endpoint: Mapping[str, Any], problems: list[str]) -> dict[str, dict
         problems.append("The endpoint does not exist yet.")
         return {}
     members = endpoint["members"]
+    # Where the balancer asks nobody, up is not known, and traffic goes to all active members.
     # Standby members carry traffic only when no active one can.
-    able = [member for member in members if member["up"] and member["traffic"]]
+    able = [member for member in members if member["up"] is not False and member["traffic"]]
     carrying = [member for member in able if member["state"] == "active"] or able
     total = sum(member["traffic"] for member in carrying)
     result = {}
     for member in members:
         share = round(100 * member["traffic"] / total) if member in carrying else 0
         reasons = [f"{model}: {reason}" for model, reason in member["reasons"].items()]
-        if not member["up"]:
+        if member["up"] is False:
             reasons = reasons or [f"{model}: its check fails" for model, right in member["models"].items() if not right]
         row = {key: member[key] for key in ("state", "weight", "up", "forced", "sessions")}
         result[member["name"]] = {**row, "share": share, "reason": "; ".join(reasons)}
-        if member["state"] != "drained" and not member["up"]:
+        if member["state"] != "drained" and member["up"] is False:
             said = f" ({'; '.join(reasons)})" if reasons else ""
             problems.append(f"{member['name']}: the balancer finds it down{said}.")
         if member["forced"]:

@@ -11,10 +11,13 @@ module: global_endpoint
 short_description: Put one address in front of the models of many clusters
 description:
   - Puts any number of clusters, its members, behind one address for REST and gRPC, and moves traffic between them.
-  - The balancer judges each cluster by a real prediction, several times a second, and needs nobody to fail over; when every check of
+  - HAProxy judges each cluster by a real prediction, several times a second, and needs nobody to fail over; when every check of
     a model fails, it serves the model unchecked rather than not at all.
+  - With O(balancer=rfc2136) the address is a DNS record. DNS judges nobody, so a failover is a change of this module, by a
+    person or by the automatic failover.
   - The definition is kept at the balancer itself, so a task can change a part of it, and nothing else has to be stored.
-  - Changes of traffic (O(members[].weight), and O(members[].state) between V(active) and V(drained)) are made without a reload.
+  - Changes of traffic (O(members[].weight), and O(members[].state) between V(active) and V(drained)) are made without a reload
+    of HAProxy, and every change of a DNS record is one transaction.
   - Anything that is left out keeps its present value. In particular, a later run of the whole definition does not undo a failover.
 version_added: 0.1.0
 author:
@@ -25,13 +28,13 @@ extends_documentation_fragment:
   - modelfleet.serving.endpoint
 options:
   name:
-    description: Name of the endpoint. A HAProxy carries one.
+    description: Name of the endpoint. A HAProxy carries one, and so does a DNS record.
     type: str
     required: true
   state:
     description:
       - Whether the endpoint exists.
-      - A HAProxy without an endpoint answers every request with status 503.
+      - A HAProxy without an endpoint answers every request with status 503. A DNS record without one is gone.
     type: str
     choices: [present, absent]
     default: present
@@ -57,6 +60,7 @@ options:
         description:
           - V(active) takes traffic, V(standby) only while no active member can, and V(drained) none.
           - A drained member finishes the requests that it has, is still checked, and stays drained when the balancer restarts.
+          - A DNS record holds the active members alone. A standby member waits there for a failover, which makes it active.
           - V(active) for a new member.
         type: str
         choices: [active, standby, drained]
@@ -138,7 +142,7 @@ options:
     type: bool
     default: false
   wait:
-    description: Whether to wait until the balancer itself finds every active member up.
+    description: Whether to wait until the balancer itself finds every active member up. DNS finds nobody down.
     type: bool
     default: true
   wait_timeout:
@@ -185,6 +189,25 @@ EXAMPLES = r"""
       resolvers: [127.0.0.11:53]
       validate_command: [docker, exec, -i, endpoint, haproxy, -c, -f, /dev/stdin]
     members: "{{ members }}"
+    models: "{{ models }}"
+
+- name: Use a DNS record at any name server that takes updates
+  modelfleet.serving.global_endpoint:
+    name: models
+    balancer: rfc2136
+    rfc2136:
+      server: ns1.example.org
+      zone: example.org
+      record: models.example.org
+      key_name: modelfleet
+      key_secret: "{{ vaulted_dns_key }}"
+      ttl: 10
+    members:
+      - name: gke-europe-west1
+        address: 192.0.2.10
+      - name: eks-eu-west-1
+        address: 198.51.100.20
+        state: standby
     models: "{{ models }}"
 
 - name: Put the clusters behind a name in AWS Route 53

@@ -31,6 +31,17 @@ EXAMPLES = r"""
       master: 127.0.0.1:9998
   register: endpoint
 
+- name: Look at an endpoint that is a DNS record
+  modelfleet.serving.global_endpoint_info:
+    balancer: rfc2136
+    rfc2136:
+      server: ns1.example.org
+      zone: example.org
+      record: models.example.org
+      key_name: modelfleet
+      key_secret: "{{ vaulted_dns_key }}"
+  register: endpoint
+
 - name: Nobody may have changed it by hand
   ansible.builtin.assert:
     that: endpoint.drift | length == 0
@@ -81,7 +92,7 @@ members:
       description: What someone set by hand, such as V(maintenance).
       type: str
     up:
-      description: Whether the health check of every model passes.
+      description: Whether the health check of every model passes; V(null) where the balancer checks nobody.
       type: bool
     models:
       description: Whether the health check passes, by model.
@@ -90,7 +101,7 @@ members:
       description: The balancer's own words, by model that fails.
       type: dict
     sessions:
-      description: Requests that the member is working on.
+      description: Requests that the member is working on; V(null) where the balancer does not see them.
       type: int
     rate:
       description:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Result
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy_config import OWNERSHIP
@@ -200,6 +201,47 @@ def complete(arguments: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]
                 value = complete(spec["options"], value)
         params[name] = value
     return params
+
+
+class AnyLab(Protocol):
+    """What the tests of all balancers share: a folder, processes that end with the lab, and a task's options."""
+
+    folder: Path
+    backends: dict[str, subprocess.Popen[str]]
+
+    def params(self, **changed: Any) -> dict[str, Any]:
+        """Give a task's options."""
+
+
+def drain(name: str, state: str = "drained", **more: Any) -> dict[str, Any]:
+    """Give the options that change one member."""
+    members = [{"name": name, "state": state}]
+    return {"members": members, "exclusive_members": False, "models": None, "wait": False, **more}
+
+
+class Writer:
+    """Another process that is about to run the module, and does when it is told."""
+
+    def __init__(self, lab: AnyLab, *, inside: bool = False, **changed: Any) -> None:
+        self._gate = lab.folder / f"gate-{id(self)}"
+        self._gate.touch()
+        command = [sys.executable, str(Path(__file__).with_name("writer.py")), str(self._gate)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        self.process = subprocess.Popen(
+            command + ["inside"] * inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        lab.backends[f"writer {self.process.pid}"] = self.process  # so that it ends with the lab
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(lab.params(**changed)) + "\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "ready\n"
+
+    def go(self) -> str:
+        """Let it run, also when it was stopped; gives its outcome."""
+        self._gate.unlink(missing_ok=True)
+        self.process.send_signal(signal.SIGCONT)
+        return self.process.communicate(timeout=30)[0].strip()
 
 
 class Load:

@@ -4,17 +4,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,7 +17,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import WaitError
 
-from .lab import Lab, Load
+from .lab import Lab, Load, Writer, drain
 
 pytestmark = pytest.mark.skipif(not shutil.which("haproxy"), reason="haproxy is not installed")
 
@@ -282,37 +277,6 @@ def test_requests_in_flight_end_when_their_cluster_is_drained(lab: Lab) -> None:
     time.sleep(0.7)
     lab.run(members=[{"name": "a", "state": "drained"}], exclusive_members=False, wait=False)
     assert load.lost() == []
-
-
-def drain(name: str, state: str = "drained", **more: Any) -> dict[str, Any]:
-    """Give the options that change one member."""
-    members = [{"name": name, "state": state}]
-    return {"members": members, "exclusive_members": False, "models": None, "wait": False, **more}
-
-
-class Writer:
-    """Another process that is about to run the module, and does when it is told."""
-
-    def __init__(self, lab: Lab, *, inside: bool = False, **changed: Any) -> None:
-        self._gate = lab.folder / f"gate-{id(self)}"
-        self._gate.touch()
-        command = [sys.executable, str(Path(__file__).with_name("writer.py")), str(self._gate)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        self.process = subprocess.Popen(
-            command + ["inside"] * inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        lab.backends[f"writer {self.process.pid}"] = self.process  # so that it ends with the lab
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(json.dumps(lab.params(**changed)) + "\n")
-        self.process.stdin.flush()
-        assert self.process.stdout.readline() == "ready\n"
-
-    def go(self) -> str:
-        """Let it run, also when it was stopped; gives its outcome."""
-        self._gate.unlink(missing_ok=True)
-        self.process.send_signal(signal.SIGCONT)
-        return self.process.communicate(timeout=30)[0].strip()
 
 
 def test_an_epoch_fences_without_a_reload(lab: Lab) -> None:

@@ -13,12 +13,16 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import haproxy
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import haproxy, rfc2136
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import Balancer
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import Plan
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
 from ansible_collections.modelfleet.serving.plugins.module_utils._features.global_endpoint import FEATURE
+
+BALANCERS: dict[str, Any] = {"haproxy": haproxy.HAProxy, "rfc2136": rfc2136.RFC2136}
 
 
 def pause() -> None:
@@ -32,13 +36,15 @@ def main() -> None:
     """Run once."""
     params = json.loads(sys.stdin.readline())
     if len(sys.argv) > 2:
-        apply = haproxy.HAProxy.apply
+        balancer = BALANCERS[params["balancer"]]
+        apply = balancer.apply
 
-        def late(self: haproxy.HAProxy, plan: Plan) -> None:
+        def late(self: Balancer, plan: Plan) -> None:
+            balancer.apply = apply  # once
             pause()
             apply(self, plan)
 
-        haproxy.HAProxy.apply = late  # type: ignore[method-assign]
+        balancer.apply = late
     else:
         pause()
     try:

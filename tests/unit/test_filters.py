@@ -234,3 +234,13 @@ def test_what_is_served_beside_the_catalogue_is_told_and_not_wrong() -> None:
     first = status["clusters"][0]["rows"][0]
     assert [version["version"] for version in first["versions"]] == [1, 2], "the catalogue's server is the row's"
     assert fleet_status([entry], models)["leftovers"] == []
+
+
+def test_a_balancer_that_asks_nobody_finds_nobody_down() -> None:
+    members = [member("a", up=None, sessions=None), member("b", up=None, sessions=None, state="drained", traffic=0)]
+    status = fleet_status([cluster("a"), cluster("b")], MODELS, endpoint(*members))
+    assert status["problems"] == []
+    assert [(found["traffic"]["up"], found["traffic"]["share"]) for found in status["clusters"]] == [
+        (None, 100),
+        (None, 0),
+    ]
