@@ -4,17 +4,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import _kubernetes
 import pytest
 from _cluster import Cluster, actions, fresh_cluster
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply
+from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import prepare
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, ServingError
+from ansible_collections.modelfleet.serving.plugins.module_utils._features.server_bundle import apply_server
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import (
     Autoscaling,
     autoscaler,
@@ -42,8 +43,9 @@ def serve(cluster: Cluster, replicas: int | None) -> dict[str, str]:
     ref = Ref.of(deployment)
 
     def applied(check: bool) -> dict[str, str]:
-        bundle, returned = prepare(cluster.session, cluster.bundle(*objects), ref, replicas, check=check)
-        return actions(apply(cluster.session, bundle, check=check, force=returned))
+        call = Call({"force_conflicts": False, "wait": True}, check_mode=check)
+        bundle = cluster.bundle(*objects)
+        return actions(apply_server(call, cluster.session, bundle, ref, replicas, Deadline.after(60)))
 
     checked, done = applied(True), applied(False)
     assert checked == done, "check mode says what a run does"
@@ -52,10 +54,14 @@ def serve(cluster: Cluster, replicas: int | None) -> dict[str, str]:
 
 def scale(cluster: Cluster, replicas: int) -> None:
     """Write the number as the controller of an autoscaler does."""
+    scale_by(cluster.session.request, cluster, replicas)
+
+
+def scale_by(request: Callable[..., Any], cluster: Cluster, replicas: int) -> None:
     path = f"/apis/apps/v1/namespaces/{cluster.namespace}/deployments/server/scale"
-    found = cluster.session.request("GET", path)
+    found = request("GET", path)
     found["spec"]["replicas"] = replicas
-    cluster.session.request("PUT", path, query={"fieldManager": "kube-controller-manager"}, body=found)
+    request("PUT", path, query={"fieldManager": "kube-controller-manager"}, body=found)
 
 
 def count(cluster: Cluster) -> int:
@@ -77,6 +83,20 @@ def test_the_number_goes_to_the_autoscaler_and_back(real: Cluster) -> None:
     assert serve(real, 2) == {"Deployment server": "unchanged"}
     assert serve(real, 4) == {"Deployment server": "updated"}
     assert count(real) == 4
+
+
+def test_the_autoscalers_last_word_does_not_stand(real: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(real, None)
+    send = real.session.request
+
+    def request(method: str, path: str, **more: Any) -> Any:
+        if method == "DELETE" and "horizontalpodautoscalers" in path and "dryRun" not in str(more):
+            scale_by(send, real, 7)
+        return send(method, path, **more)
+
+    monkeypatch.setattr(real.session, "request", request)
+    serve(real, 2)
+    assert count(real) == 2
 
 
 def test_anothers_autoscaler_is_refused(real: Cluster) -> None:

@@ -122,6 +122,8 @@ class Endpoint:
 
         :raises KeyError, TypeError: when it is something else.
         """
+        if not isinstance(stored, Mapping):
+            raise TypeError(f"no mapping: {stored!r}")
         # What this version does not know would be lost when it writes.
         if unknown := stored.keys() - {field.name for field in dataclasses.fields(cls)}:
             raise TypeError(f"unknown: {', '.join(sorted(unknown))}")

@@ -59,6 +59,9 @@ def apply_server(
         wait_ready(session, first, deadline, call.progress)
     bundle, returned = prepare(session, bundle, workload, replicas, check=check)
     changes = apply(session, bundle, check=check, force=force or returned, deadline=deadline)
+    if returned and not check:
+        # The autoscaler may have set its number once more before it was pruned.
+        apply(session, bundle, force=True, deadline=deadline)
     return [before.get(change.ref, change) for change in changes]
 
 
