@@ -158,7 +158,7 @@ options:
           - Seconds that resolvers keep the addresses, so the time that a shift takes.
           - V(30) when the endpoint is created.
           - A setting that is left out keeps its stored value.
-          type: int
+        type: int
   route53:
     description:
       - How to reach AWS Route 53, which record carries the endpoint, and how it is set up. Required with

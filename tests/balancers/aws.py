@@ -139,10 +139,16 @@ class Cloud:
                 self.problems.append(f"the health check {check} was deleted and is in use")
             delete(own, check)
 
+        def get_change(own: Any) -> Any:
+            return self._get_change(own)
+
+        def get_status(own: Any) -> Any:
+            return self._status(own)
+
         monkeypatch.setattr(backend, "create_health_check", create_once)
         monkeypatch.setattr(backend, "delete_health_check", delete_unused)
-        monkeypatch.setattr(responses.Route53, "get_change", lambda own: self._get_change(own))
-        monkeypatch.setattr(responses.Route53, "get_health_check_status", lambda own: self._status(own))
+        monkeypatch.setattr(responses.Route53, "get_change", get_change)
+        monkeypatch.setattr(responses.Route53, "get_health_check_status", get_status)
 
     def close(self) -> None:
         """End the server."""

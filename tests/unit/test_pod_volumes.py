@@ -37,8 +37,8 @@ SERVED = {"m": {"1": "sha256:one"}}
 CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}}
 
 
-def claim(name: str, record: Json = SERVED, modes: tuple[str, ...] = ("ReadWriteOnce",), **labels: str) -> Json:
-    annotations = {"modelfleet.serving/versions": json.dumps(record)}
+def claim(name: str, record: Json | None = None, modes: tuple[str, ...] = ("ReadWriteOnce",), **labels: str) -> Json:
+    annotations = {"modelfleet.serving/versions": json.dumps(SERVED if record is None else record)}
     metadata = {"name": name, "namespace": "serving", "annotations": annotations, "labels": labels}
     spec = {**CLAIM, "accessModes": list(modes)}
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
