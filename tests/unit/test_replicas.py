@@ -97,6 +97,10 @@ def test_the_autoscalers_last_word_does_not_stand(real: Cluster, monkeypatch: py
     monkeypatch.setattr(real.session, "request", request)
     serve(real, 2)
     assert count(real) == 2
+    # A run that was cut off right then left this.
+    scale_by(send, real, 7)
+    serve(real, 3)
+    assert count(real) == 3
 
 
 def test_anothers_autoscaler_is_refused(real: Cluster) -> None:

@@ -46,7 +46,7 @@ def prepare(
         return bundle, False
     if ours and held and not check:
         _hold(session, workload, None)
-    return bundle, not ours and _require_own_autoscaler(session, workload)
+    return bundle, not ours and _was_autoscaled(session, workload, live)
 
 
 def find_autoscaler(session: Session, workload: Ref) -> Json | None:
@@ -68,11 +68,18 @@ def bounds(autoscaler: Json) -> tuple[int, int]:
     return autoscaler["spec"].get("minReplicas", 1), autoscaler["spec"]["maxReplicas"]
 
 
-def _require_own_autoscaler(session: Session, workload: Ref) -> bool:
-    """Tell whether we made the autoscaler of a workload; False where there is none."""
+def _was_autoscaled(session: Session, workload: Ref, live: Json) -> bool:
+    """Tell whether the number is that of an autoscaler of ours, or of one that is gone.
+
+    :raises ServingError: when it is that of an autoscaler that is not ours.
+    """
     found = find_autoscaler(session, workload)
     if found is None:
-        return False
+        return any(
+            (entry.get("manager"), entry.get("subresource")) == ("kube-controller-manager", "scale")
+            and "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+            for entry in live["metadata"].get("managedFields", [])
+        )
     if not owned_fields(found, FIELD_MANAGER):
         raise ServingError(
             f"cluster {session.name}: {Ref.of(found)} sets how many pods {workload} has, not we.",
