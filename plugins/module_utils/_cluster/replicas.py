@@ -31,7 +31,7 @@ def prepare(
 
     :param replicas: None leaves the number to the autoscaler of the bundle.
     :returns: what to apply, which in check mode has what a run hands over before, and whether to take the number by
-        force from our own autoscaler, which the same apply prunes.
+        force from our own autoscaler, which the same apply prunes, or from one that is gone.
     :raises ServingError: when an autoscaler that is not ours would set the number again and again.
     """
     live = session.get(workload)
