@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -289,3 +290,25 @@ class Load:
     def lost(self) -> list[str]:
         """Give the outcomes of the requests that had no right answer."""
         return [outcome for _unused, _unused, outcome in self.wait() if outcome != "right"]
+
+
+def toggle_together(toggle: Callable[[str, str], object], turns: int) -> list[Exception]:
+    """Drain and return the members a and b again and again, both at once; give what failed.
+
+    :param toggle: changes one member's state.
+    """
+    errors: list[Exception] = []
+
+    def change(name: str) -> None:
+        try:
+            for turn in range(turns):
+                toggle(name, "active" if turn % 2 else "drained")
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=change, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import WaitError
 
-from .lab import Lab, Load, Writer, drain
+from .lab import Lab, Load, Writer, drain, toggle_together
 
 pytestmark = pytest.mark.skipif(not shutil.which("haproxy"), reason="haproxy is not installed")
 
@@ -353,21 +352,7 @@ def test_a_run_that_is_killed_in_the_middle_is_in_nobodys_way(lab: Lab) -> None:
 
 def test_two_writers_at_once_lose_no_change(lab: Lab) -> None:
     lab.run()
-    errors: list[Exception] = []
-
-    def toggle(name: str) -> None:
-        try:
-            for turn in range(8):
-                lab.run(**drain(name, "active" if turn % 2 else "drained"))
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=toggle, args=(name,)) for name in "ab"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    assert toggle_together(lambda name, state: lab.run(**drain(name, state)), 8) == []
     assert {name: state for name, (state, _unused) in states(lab).items()} == dict.fromkeys("abc", "active")
     assert lab.info()["drift"] == []
 

@@ -21,7 +21,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
-from .lab import Writer, drain
+from .lab import Writer, drain, toggle_together
 
 pytest.importorskip("dns", reason="dnspython is not installed")
 
@@ -485,9 +485,8 @@ def test_of_two_who_decided_alike_one_is_refused(lab: DNSLab) -> None:
 
 
 def test_two_who_would_take_the_last_two_leave_one(lab: DNSLab) -> None:
-    lab.run(
-        **drain("c"),
-    ) if lab.run().changed else None
+    assert lab.run().changed
+    lab.run(**drain("c"))
     writers = [Writer(lab, inside=True, **drain(name)) for name in "ab"]
     assert writers[0].go() == "done"
     assert "rule min_active" in writers[1].go()
@@ -496,21 +495,7 @@ def test_two_who_would_take_the_last_two_leave_one(lab: DNSLab) -> None:
 
 def test_two_writers_at_once_lose_no_change(lab: DNSLab) -> None:
     lab.run()
-    errors: list[Exception] = []
-
-    def toggle(name: str) -> None:
-        try:
-            for turn in range(6):
-                lab.run(**drain(name, "active" if turn % 2 else "drained"))
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=toggle, args=(name,)) for name in "ab"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    assert toggle_together(lambda name, state: lab.run(**drain(name, state)), 6) == []
     assert lab.published("primary") == lab.published("secondary") == "abc"
     assert lab.info()["drift"] == []
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-import json
 import socket
 import time
 import zlib
@@ -32,12 +31,19 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
     others,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
-    DEFAULT_MODEL_TIMEOUT,
     Endpoint,
     Member,
-    Model,
     require_address,
     require_port,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import (
+    LABEL,
+    OWNERSHIP,
+    TYPES,
+    check_models,
+    pack,
+    record_of,
+    unpack,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import (
     Observed,
@@ -65,15 +71,8 @@ _ACCESS = (
 )
 _ALGORITHMS = ("hmac-sha1", "hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512")
 
-# The first string of our TXT record, for whoever looks at the zone. The others are the definition.
-OWNERSHIP = "Managed by modelfleet.serving.global_endpoint"
-_LABEL = "_modelfleet"
-# A string of a TXT record is this long at most; a message has 64 KiB, with the old definition and the new one in it.
-_STRING_BYTES = 255
+# A message has 64 KiB, with the old definition and the new one in it.
 _DEFINITION_BYTES = 28 * 1024
-# What is unpacked at most: anybody may have written the record.
-_UNPACKED_BYTES = 4 * 1024 * 1024
-_TYPES = ("A", "AAAA", "CNAME")
 _POLL_SECONDS = 0.1
 
 # What an answer's code means here, and what to do.
@@ -131,7 +130,7 @@ class RFC2136:
                 hint=f"Use a complete name, such as models.{zone}.",
             )
         self._zone, self._record = self._name(zone), self._name(record)
-        self._definition = self._name(require_length(f"{_LABEL}.{record}"))
+        self._definition = self._name(require_length(f"{LABEL}.{record}"))
         self._port: int = require_port(access["port"], "rfc2136.port")
         server = require_address(access["server"], "rfc2136.server")
         self._primary = _Server(self._dns, server, ((server, self._port),), access["timeout"], self._keyring(access))
@@ -179,21 +178,21 @@ class RFC2136:
     def read(self) -> Observed:
         """Ask the primary for the addresses and the definition."""
         with self._primary.connection() as ask:
-            self._found = {kind: ask(self._owner(kind), kind) for kind in ("TXT", *_TYPES)}
+            self._found = {kind: ask(self._owner(kind), kind) for kind in ("TXT", *TYPES)}
         complaints: list[str] = []
         endpoint = self._stored()
         if endpoint is None:
             return Observed()
         live = self._live()
         wanted = addresses(endpoint)
-        known = {_record(member) for member in endpoint.members}
+        known = {record_of(member) for member in endpoint.members}
         for kind, value in sorted(live - wanted - known):
             complaints.append(f"{kind} {value} of {self._record} is no member's")
-        for kind in _TYPES:
+        for kind in TYPES:
             ttl = self._found[kind].ttl if self._found[kind] else None
             if ttl not in (None, endpoint.settings["ttl"]):
                 complaints.append(f"{kind} of {self._record} lives for {ttl} s")
-        traffic = {member.name: _traffic(member, _record(member) in live) for member in endpoint.members}
+        traffic = {member.name: _traffic(member, record_of(member) in live) for member in endpoint.members}
         return Observed(endpoint, traffic, tuple(complaints))
 
     def _owner(self, kind: str) -> Any:
@@ -201,7 +200,7 @@ class RFC2136:
 
     def _live(self) -> set[tuple[str, str]]:
         """Give type and value of each record that clients get."""
-        return {(kind, _text(kind, rdata)) for kind in _TYPES for rdata in self._found[kind] or ()}
+        return {(kind, _text(kind, rdata)) for kind in TYPES for rdata in self._found[kind] or ()}
 
     def _stored(self) -> Endpoint | None:
         found = self._found["TXT"]
@@ -246,7 +245,7 @@ class RFC2136:
             return
         with self._primary.connection() as ask:
             found = ask(self._record, "ANY")
-        beside = sorted(found - {*_TYPES, "RRSIG", "NSEC", "NSEC3"})
+        beside = sorted(found - {*TYPES, "RRSIG", "NSEC", "NSEC3"})
         if beside:
             raise InputError(
                 f"{self._record} has other records ({', '.join(beside)}), beside which a CNAME cannot stand.",
@@ -258,7 +257,7 @@ class RFC2136:
         before, after = (
             "".join(
                 f"{self._record} {rrset.ttl} {kind} {rdata}\n"
-                for kind in _TYPES
+                for kind in TYPES
                 if (rrset := entries[kind])
                 for rdata in sorted(rdata.to_text() for rdata in rrset)
             )
@@ -291,7 +290,7 @@ class RFC2136:
 
     def _wanted(self, plan: Plan) -> dict[str, Any]:
         """Give the record sets of a plan, by type; ``None`` where there is to be none."""
-        wanted: dict[str, Any] = dict.fromkeys(("TXT", *_TYPES))
+        wanted: dict[str, Any] = dict.fromkeys(("TXT", *TYPES))
         endpoint = plan.desired
         if endpoint is None:
             return wanted
@@ -490,7 +489,7 @@ class _Server:
 
 def addresses(endpoint: Endpoint) -> set[tuple[str, str]]:
     """Give type and value of each record that the endpoint has to have: those of the active members."""
-    return {_record(member) for member in endpoint.members if member.state == "active"}
+    return {record_of(member) for member in endpoint.members if member.state == "active"}
 
 
 def check_definition(endpoint: Endpoint, record: str) -> None:
@@ -508,7 +507,7 @@ def check_definition(endpoint: Endpoint, record: str) -> None:
                 f"rfc2136: the members have different {what}s ({each}), and {reason}.",
                 hint=f"Give all members one {what}{others(f'{what}s')}",
             )
-    _check_models(endpoint.models, record)
+    check_models(endpoint.models, record, "rfc2136")
     _check_addresses(endpoint, record)
     size = sum(len(string) for string in encode(endpoint))
     if size > _DEFINITION_BYTES:
@@ -518,26 +517,10 @@ def check_definition(endpoint: Endpoint, record: str) -> None:
         )
 
 
-def _check_models(models: Iterable[Model], record: str) -> None:
-    for model in models:
-        # The default is what nobody asked for.
-        if model.try_timeout is not None or model.timeout != DEFAULT_MODEL_TIMEOUT:
-            raise InputError(
-                f"rfc2136: the model {model.name} has a timeout. No request passes through DNS, so none is given to"
-                " another member.",
-                hint=f"Leave out timeout and try_timeout{others('timeouts')}",
-            )
-        if model.host not in (None, record):
-            raise InputError(
-                f"rfc2136: the clusters know the model {model.name} as {model.host}, and clients ask for {record}.",
-                hint=f"Give the clusters' routes the host {record}{others('hosts')}",
-            )
-
-
 def _check_addresses(endpoint: Endpoint, record: str) -> None:
     seen: dict[tuple[str, str], str] = {}
     for member in endpoint.members:
-        entry = _record(member)
+        entry = record_of(member)
         if "%" in member.address:
             raise InputError(
                 f"rfc2136: the address {member.address} of {member.name} is known on one machine alone.",
@@ -565,10 +548,7 @@ def _check_addresses(endpoint: Endpoint, record: str) -> None:
 
 def encode(endpoint: Endpoint) -> list[bytes]:
     """Give the strings of the TXT record."""
-    text = json.dumps(endpoint.stored(), separators=(",", ":"), sort_keys=True)
-    packed = base64.b64encode(zlib.compress(text.encode(), 9))
-    chunks = [packed[start : start + _STRING_BYTES] for start in range(0, len(packed), _STRING_BYTES)]
-    return [OWNERSHIP.encode(), *chunks]
+    return [string.encode() for string in (OWNERSHIP, *pack(endpoint.stored()))]
 
 
 def decode(strings: Iterable[bytes]) -> Endpoint:
@@ -580,9 +560,7 @@ def decode(strings: Iterable[bytes]) -> Endpoint:
     if mark != OWNERSHIP.encode():
         raise ValueError("is somebody else's")
     try:
-        unpacking = zlib.decompressobj()
-        text = unpacking.decompress(base64.b64decode(b"".join(chunks), validate=True), _UNPACKED_BYTES)
-        return Endpoint.from_dict(json.loads(text))
+        return Endpoint.from_dict(unpack(b"".join(chunks)))
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise ValueError(f"is damaged ({error!r})") from error
 
@@ -606,15 +584,6 @@ def _host_and_port(value: str, port: int, option: str) -> tuple[str, int]:
     if not (digits.isascii() and digits.isdigit()):
         raise InputError(f"{option}: {value!r} is no server.", hint="Use HOST or HOST:PORT.")
     return require_address(host.removeprefix("[").removesuffix("]"), option), require_port(int(digits), option)
-
-
-def _record(member: Member) -> tuple[str, str]:
-    """Give type and value of a member's record."""
-    try:
-        address = ipaddress.ip_address(member.address)
-    except ValueError:
-        return "CNAME", f"{member.address}."
-    return ("A" if address.version == 4 else "AAAA"), str(address)
 
 
 def _text(kind: str, rdata: Any) -> str:

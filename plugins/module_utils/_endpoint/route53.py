@@ -27,6 +27,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
     MemberHealth,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint, require_port
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import (
+    LABEL,
+    TYPES,
+    record_of,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import (
     Observed,
     Plan,
@@ -36,10 +41,8 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.route53_api import Api, UnsureError
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.route53_records import (
     CHECK_TYPES,
-    LABEL,
     NEW,
     POLICIES,
-    TYPES,
     Checks,
     Json,
     Mark,
@@ -49,7 +52,6 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.route
     decode,
     describe,
     encode,
-    record_type,
     reference_prefix,
     same_check,
     wanted_checks,
@@ -240,7 +242,7 @@ class Route53:
         traffic = None
         if endpoint.settings["policy"] == "weighted":
             traffic = self._traffic(endpoint)
-        shown = {(record_type(member), member.name) for member in endpoint.members} if traffic else set()
+        shown = {(record_of(member)[0], member.name) for member in endpoint.members} if traffic else set()
         differ = self._differences(wanted, shown)
         if differ:
             complaints.append(f"records were changed by hand, or by another version ({', '.join(sorted(differ))})")
@@ -286,7 +288,7 @@ class Route53:
         weights = {_key(entry): entry.get("Weight", 0) for entry in self._records}
         traffic = {}
         for member in endpoint.members:
-            found = weights.get((record_type(member), member.name))
+            found = weights.get((record_of(member)[0], member.name))
             live = Traffic(traffic_weight(member))
             if member.state == "active":
                 live = Traffic(found or 0)

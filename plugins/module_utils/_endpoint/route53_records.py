@@ -7,7 +7,6 @@ Records and health checks are in the words of Route 53's own API (``ResourceReco
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import ipaddress
 import json
@@ -19,19 +18,20 @@ from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import others
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
-    DEFAULT_MODEL_TIMEOUT,
     Endpoint,
     Member,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import (
+    OWNERSHIP,
+    check_models,
+    pack,
+    record_of,
+    unpack,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
 Json = dict[str, Any]
 
-# The first string of our TXT record, for whoever looks at the zone. The others are the definition.
-OWNERSHIP = "Managed by modelfleet.serving.global_endpoint"
-# The definition has a name of its own, since beside a CNAME nothing may stand, and since others use TXT, too.
-LABEL = "_modelfleet"
-TYPES = ("A", "AAAA", "CNAME")
 POLICIES = ("weighted", "failover", "latency", "geolocation")
 CHECK_TYPES = ("HTTP", "HTTPS", "TCP", "NONE")
 # In place of the id of a health check that is yet to be made.
@@ -39,12 +39,9 @@ NEW = "new"
 
 # Route 53 takes 255 characters in a string, 4000 in a value, and 32,000 in all values of a change, which holds the old
 # definition and the new one.
-_STRING_CHARACTERS = 255
 _VALUE_STRINGS = 14
 _DEFINITION_CHARACTERS = 12_000
 _MOST_MEMBERS = 100
-# What is unpacked at most: anybody may have written the record.
-_UNPACKED_BYTES = 4 * 1024 * 1024
 # The edges of a place: a continent, a country, a state of the USA, or everywhere else.
 _PLACE = re.compile(r"\*|continent:(AF|AN|AS|EU|OC|NA|SA)|country:[A-Z]{2}|state:[A-Z]{2}")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]{1,2}")
@@ -92,9 +89,7 @@ def encode(mark: Mark) -> list[str]:
         },
         "nonce": mark.nonce,
     }
-    text = json.dumps(stored, separators=(",", ":"), sort_keys=True)
-    packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
-    chunks = [packed[start : start + _STRING_CHARACTERS] for start in range(0, len(packed), _STRING_CHARACTERS)]
+    chunks = pack(stored)
     parts = [chunks[start : start + _VALUE_STRINGS] for start in range(0, len(chunks), _VALUE_STRINGS)]
     # The order of values means nothing in DNS, so each has its number.
     return [
@@ -117,8 +112,7 @@ def decode(values: Sequence[str]) -> Mark:
             parts[strings[0]] = "".join(strings[1:])
     try:
         packed = "".join(parts[f"{number}/{len(parts)}"] for number in range(1, len(parts) + 1))
-        text = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), _UNPACKED_BYTES)
-        stored = json.loads(text)
+        stored = unpack(packed)
         checks = {name: Checks(entry["record"], entry["models"]) for name, entry in stored["checks"].items()}
         return Mark(Endpoint.from_dict(stored["definition"]), checks, stored["nonce"])
     except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
@@ -149,7 +143,7 @@ def wanted_checks(endpoint: Endpoint, record: str, member: Member) -> dict[str, 
         "RequestInterval": settings["health_check_interval"],
         "FailureThreshold": settings["health_check_threshold"],
     }
-    if record_type(member) == "CNAME":
+    if record_of(member)[0] == "CNAME":
         # Route 53 resolves the name itself, and asks for it as the host.
         config["FullyQualifiedDomainName"] = member.address
     else:
@@ -184,15 +178,6 @@ def same_check(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return same and not found.get("Inverted") and not found.get("Disabled")
 
 
-def record_type(member: Member) -> str:
-    """Give the type of a member's record."""
-    try:
-        address = ipaddress.ip_address(member.address)
-    except ValueError:
-        return "CNAME"
-    return "A" if address.version == 4 else "AAAA"
-
-
 def wanted_records(endpoint: Endpoint, record: str, checks: Mapping[str, str]) -> list[Json]:
     """Give the record sets of an endpoint.
 
@@ -203,8 +188,7 @@ def wanted_records(endpoint: Endpoint, record: str, checks: Mapping[str, str]) -
     """
 
     def entry(identifier: str, member: Member, **policy: Any) -> Json:
-        kind = record_type(member)
-        value = f"{member.address}." if kind == "CNAME" else str(ipaddress.ip_address(member.address))
+        kind, value = record_of(member)
         record_set: Json = {
             "Name": f"{record}.",
             "Type": kind,
@@ -280,7 +264,7 @@ def check_definition(endpoint: Endpoint, record: str, zone: str) -> None:
     :raises InputError: naming what can.
     """
     _check_members(endpoint, record, zone)
-    _check_models(endpoint, record)
+    check_models(endpoint.models, record, "route53")
     _check_policy(endpoint)
     if endpoint.settings["health_check_type"] != "NONE":
         _check_health_checks(endpoint)
@@ -310,9 +294,9 @@ def _check_members(endpoint: Endpoint, record: str, zone: str) -> None:
             f"route53: {len(endpoint.members)} members are too many.",
             hint=f"Route 53 takes {_MOST_MEMBERS} records of a name.",
         )
-    kinds = {record_type(member) for member in endpoint.members}
+    kinds = {record_of(member)[0] for member in endpoint.members}
     if len(kinds) > 1:
-        each = ", ".join(f"{member.name} {record_type(member)}" for member in endpoint.members)
+        each = ", ".join(f"{member.name} {record_of(member)[0]}" for member in endpoint.members)
         raise InputError(
             f"route53: the members need records of different types ({each}), and shares count within one type only.",
             hint="Give all members IPv4 addresses, all IPv6 addresses, or all host names.",
@@ -346,25 +330,9 @@ def _check_members(endpoint: Endpoint, record: str, zone: str) -> None:
         seen[member.address] = member.name
 
 
-def _check_models(endpoint: Endpoint, record: str) -> None:
-    for model in endpoint.models:
-        # The default is what nobody asked for.
-        if model.try_timeout is not None or model.timeout != DEFAULT_MODEL_TIMEOUT:
-            raise InputError(
-                f"route53: the model {model.name} has a timeout. No request passes through DNS, so none is given to"
-                f" another member.",
-                hint=f"Leave out timeout and try_timeout{others('timeouts')}",
-            )
-        if model.host not in (None, record):
-            raise InputError(
-                f"route53: the clusters know the model {model.name} as {model.host}, and clients ask for {record}.",
-                hint=f"Give the clusters' routes the host {record}{others('hosts')}",
-            )
-
-
 def _check_health_checks(endpoint: Endpoint) -> None:
     for member in endpoint.members:
-        kind = record_type(member)
+        kind = record_of(member)[0]
         if kind != "CNAME" and not ipaddress.ip_address(member.address).is_global:
             raise InputError(
                 f"route53: Route 53's health checkers are in the internet and cannot reach {member.address}"
