@@ -69,6 +69,8 @@ def test_the_playbooks_run_over_a_cloud(fleet: Fleet, lab: CloudLab) -> None:
         )
         try:
             run_all(behind, down, lambda: AWS not in published())
+            lab.cloud.leaving = True
+            assert "changed=1" in behind.run("endpoint", global_endpoint_state="absent")
         finally:
             behind.forget()
     assert lab.cloud.problems == []
