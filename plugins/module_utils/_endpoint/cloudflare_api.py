@@ -103,8 +103,8 @@ class Api:
     def _call(self, function: Callable[[], Any], done: Callable[[], Any] | None = None) -> Any:
         """Call until there is an answer that will not change.
 
-        :param done: gives the answer when a try whose own answer was lost was carried out after all, ``None`` when it
-            was not. Without it, the call can be made twice.
+        :param done: asked after a try that failed, and after the pause. It gives the answer when that was carried out
+            after all, and ``None`` when not. Without it, the call can be made twice.
         """
         library = import_package("cloudflare", "cloudflare")
         pause = _FIRST_PAUSE
@@ -131,7 +131,7 @@ class Api:
             if turn < _ATTEMPTS:
                 time.sleep(wait or pause * random.uniform(0.75, 1.25))
                 pause = min(2 * pause, _LONGEST_PAUSE)
-            if done is not None and isinstance(problem, UnsureError):
+            if done is not None:
                 answer = done()
                 if answer is not None:
                     return answer
