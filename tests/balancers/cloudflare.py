@@ -294,7 +294,7 @@ class Cloudflare(Cloud):
         return entries[size * (page - 1) : size * page]
 
     def _put(self, kind: str, identifier: str, body: Any, schema: Any) -> None:
-        problems = [*problems_of(body, schema), *self._rules(kind, identifier, body if isinstance(body, dict) else {})]
+        problems = list(problems_of(body, schema)) or list(self._rules(kind, identifier, body))
         if problems:
             self.problems += [f"refused: {problem}" for problem in problems]
             raise RefusedError(400, 1002, f"{'; '.join(problems)}: validation failed")

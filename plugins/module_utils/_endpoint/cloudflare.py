@@ -167,6 +167,10 @@ def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
+class _NotKeptError(BalancerError):
+    """The definition does not fit, and everything is as it was before."""
+
+
 @dataclass
 class _Found:
     """What was read last, as Cloudflare gave it.
@@ -392,9 +396,9 @@ class Cloudflare:
             self._write(plan.desired, pools)
         except (ChangedMeanwhileError, UnsureError):
             raise
-        except BalancerError:
-            if self._moved():
-                raise self._overtaken() from None
+        except BalancerError as error:
+            if not isinstance(error, _NotKeptError) and self._moved():
+                raise self._overtaken() from error
             # Nobody uses these.
             for step in reversed(undo):
                 with suppress(BalancerError):
@@ -469,7 +473,7 @@ class Cloudflare:
         else:
             again = {key: old[key] for key in _WRITABLE if old.get(key) is not None}
             self._api.update_load_balancer(old["id"], again, lambda: None)
-        raise BalancerError(
+        raise _NotKeptError(
             f"Cloudflare keeps {len(made.get('description') or '')} of {size} characters of a description, which holds"
             f" the definition; nothing is changed.",
             hint="Use fewer models or members.",

@@ -438,6 +438,13 @@ def _check_health_checks(endpoint: Endpoint) -> None:
                 f"cloudflare: {', '.join(waiting)} would stand by, and without health checks nothing takes over.",
                 hint="Use another cloudflare.health_check_type than NONE, or drain that member.",
             )
+    tries = settings["health_check_timeout"] * (settings["health_check_retries"] + 1)
+    if settings["health_check_interval"] < tries:
+        raise InputError(
+            f"cloudflare: health_check_interval ({settings['health_check_interval']} s) is shorter than all tries of a"
+            f" check ({tries} s).",
+            hint="Use a longer interval, a shorter health_check_timeout, or fewer health_check_retries.",
+        )
     path = settings["health_check_path"]
     if kind in ("HTTP", "HTTPS") and len(endpoint.models) > 1 and (not path or MODEL in path):
         names = ", ".join(model.name for model in endpoint.models)
