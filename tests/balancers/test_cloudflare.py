@@ -17,6 +17,8 @@ import pytest
 
 pytest.importorskip("cloudflare")
 
+from werkzeug import Response
+
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import (
     cloudflare,
     cloudflare_api,
@@ -508,6 +510,14 @@ def test_what_does_not_pass_is_told(lab: CloudflareLab, one_client: None, monkey
         lab.run()
     with pytest.raises(BalancerError, match="cannot be reached"):
         lab.run(cloudflare={"endpoint_url": f"http://127.0.0.1:{free_ports(1)[0]}"})
+
+
+def test_something_else_answers(lab: CloudflareLab, one_client: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Response("<p>Log in first.</p>", content_type="text/html")
+    monkeypatch.setattr(lab.cloud, "answer", lambda _request: page)
+    for zone in (ZONE, ZONE_ID):
+        with pytest.raises(BalancerError, match=r"is not Cloudflare's API: '<p>Log in|has no zone"):
+            lab.run(cloudflare={"zone": zone})
 
 
 def test_zones_and_accounts(lab: CloudflareLab, one_client: None) -> None:

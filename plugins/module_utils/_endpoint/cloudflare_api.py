@@ -138,13 +138,15 @@ class Api:
         raise problem
 
     def _list(self, function: Callable[[], Any]) -> list[Json]:
-        return [entry.to_dict(mode="json") for entry in self._call(lambda: list(function()))]
+        """Give a list. Cloudflare pages none of these but by name, where one page is more than there can be."""
+        page = self._call(function)
+        return [_plain(entry) for entry in getattr(page, "result", None) or ()]
 
     def zone(self, wanted: str) -> tuple[str, str]:
         """Find a zone by id or name; gives id and name. From here on, its account is known."""
         zones = self._client().zones
         if re.fullmatch(r"[0-9a-f]{32}", wanted):
-            found = self._call(lambda: zones.get(zone_id=wanted)).to_dict(mode="json")
+            found = _plain(self._call(lambda: zones.get(zone_id=wanted)))
         else:
             name = require_host_name(wanted.removesuffix(".").lower(), "cloudflare.zone")
             listed = [zone for zone in self._list(lambda: zones.list(name=name)) if zone["name"] == name]
@@ -181,10 +183,9 @@ class Api:
     def read_load_balancer(self, identifier: str) -> Json | None:
         """Give a load balancer as it is now."""
         try:
-            found = self._call(lambda: self._client().load_balancers.get(identifier, zone_id=self._zone))
+            return _plain(self._call(lambda: self._client().load_balancers.get(identifier, zone_id=self._zone)))
         except GoneError:
             return None
-        return dict(found.to_dict(mode="json"))
 
     def create_load_balancer(self, body: Json, done: Callable[[], Json | None]) -> Json:
         """Make a load balancer."""
@@ -230,10 +231,10 @@ class Api:
         """Delete a pool, if it is there."""
         self._delete(lambda: self._client().load_balancers.pools.delete(identifier, account_id=self._account))
 
-    def pool_health(self, identifier: str) -> Any:
+    def pool_health(self, identifier: str) -> Json:
         """Give what Cloudflare's data centers found last."""
         health = self._client().load_balancers.pools.health
-        return self._call(lambda: health.get(identifier, account_id=self._account)).to_dict(mode="json")
+        return _plain(self._call(lambda: health.get(identifier, account_id=self._account)))
 
     def monitors(self) -> list[Json]:
         """Give all monitors of the account: they have no names."""
@@ -258,7 +259,7 @@ class Api:
 
     def _written(self, function: Callable[[], Any], done: Callable[[], Json | None] | None = None) -> Json:
         answer = self._call(function, done)
-        return answer if isinstance(answer, dict) else dict(answer.to_dict(mode="json"))
+        return answer if isinstance(answer, dict) else _plain(answer)
 
     def _delete(self, function: Callable[[], Any]) -> None:
         try:
@@ -269,6 +270,16 @@ class Api:
 
 
 _AGAIN = "Run this again, which goes on from what it finds."
+
+
+def _plain(model: Any) -> Json:
+    """Give one of the SDK's models as Cloudflare gave it, with what the SDK does not know."""
+    if not hasattr(model, "to_dict"):
+        # Such as the page of a proxy that wants a login.
+        raise BalancerError(
+            f"what answers is not Cloudflare's API: {str(model)[:100]!r}.", hint="Check endpoint_url, and proxies."
+        )
+    return dict(model.to_dict(mode="json", warnings=False))
 
 
 def _monitor(body: Json) -> Json:
