@@ -126,8 +126,11 @@ class Api:
                 )
             except library.APIStatusError as error:
                 raise _refused(error) from error
-            except library.CloudflareError as error:
-                raise BalancerError(f"Cloudflare's answer cannot be read: {error}.", hint=_AGAIN) from error
+            except (library.CloudflareError, AttributeError, ValueError) as error:
+                # The SDK takes the page of a proxy that wants a login for an answer, and stumbles over it.
+                raise BalancerError(
+                    f"what answers is not Cloudflare's API ({error}).", hint="Check endpoint_url, and proxies."
+                ) from error
             if turn < _ATTEMPTS:
                 time.sleep(wait or pause * random.uniform(0.75, 1.25))
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -140,7 +143,7 @@ class Api:
     def _list(self, function: Callable[[], Any]) -> list[Json]:
         """Give a list. Cloudflare pages none of these but by name, where one page is more than there can be."""
         page = self._call(function)
-        return [_plain(entry) for entry in getattr(page, "result", None) or ()]
+        return [_plain(entry) for entry in page.result or ()]
 
     def zone(self, wanted: str) -> tuple[str, str]:
         """Find a zone by id or name; gives id and name. From here on, its account is known."""
@@ -274,11 +277,6 @@ _AGAIN = "Run this again, which goes on from what it finds."
 
 def _plain(model: Any) -> Json:
     """Give one of the SDK's models as Cloudflare gave it, with what the SDK does not know."""
-    if not hasattr(model, "to_dict"):
-        # Such as the page of a proxy that wants a login.
-        raise BalancerError(
-            f"what answers is not Cloudflare's API: {str(model)[:100]!r}.", hint="Check endpoint_url, and proxies."
-        )
     return dict(model.to_dict(mode="json", warnings=False))
 
 
