@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import json
 import re
 import secrets
 from collections.abc import Callable, Iterator
@@ -472,8 +473,6 @@ class Cloudflare(Cloud):
 
 
 def _json(body: Any, status: int) -> Response:
-    import json
-
     return Response(json.dumps(body), status, content_type="application/json")
 
 
