@@ -163,6 +163,29 @@ options:
       bind:
         description: Where the endpoint listens, for REST and gRPC. V(*:8080) when it is created.
         type: str
+      certificate:
+        description:
+          - PEM file with a certificate, its chain and its key, or a folder of such files, on the machine of HAProxy and
+            readable by it. Clients then speak TLS to O(haproxy.bind), with HTTP/1.1 or HTTP/2.
+          - It is read when HAProxy is reloaded or restarted, so reload HAProxy when it was renewed.
+          - Empty, for clients without TLS, when the endpoint is created.
+        type: str
+      member_tls:
+        description:
+          - Whether HAProxy speaks TLS to the members, and verifies their certificates by O(haproxy.member_ca). Then
+            nobody can read what passes between clouds.
+          - The certificate must have the name O(haproxy.member_tls_name), or else the host of the model, or else the
+            member's address, which the member is also told (SNI).
+          - V(false) when the endpoint is created.
+        type: bool
+      member_ca:
+        description: >-
+          File with the certificates of the authorities that O(haproxy.member_tls) trusts, on the machine of HAProxy.
+          V(/etc/ssl/certs/ca-certificates.crt) when the endpoint is created.
+        type: str
+      member_tls_name:
+        description: One name for the certificates of all members. Empty when the endpoint is created.
+        type: str
       stats_bind:
         description:
           - Where the statistics page listens; empty for none.
