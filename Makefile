@@ -65,7 +65,10 @@ conformance: env ## Check a prediction server: SERVER=host:rest_port:grpc_port, 
 	@tests/conformance/run "$(SERVER)"
 
 # The quality gates are pytest tests, one line each with its time. Unit tests and gates share the two workers.
-PYTEST := $(BIN)/pytest -vv --tb=short
+# `make test` leaves out what is slow, by SELECT; each target by itself runs all of its tests.
+SELECT ?=
+PYTEST = $(BIN)/pytest $(SHOWN)
+SHOWN = -vv --tb=short $(SELECT)
 
 .PHONY: lint
 lint: env ## Check style, types, YAML, Ansible and the changelog
@@ -126,14 +129,12 @@ CLOUDS := $(wildcard $(addprefix tests/balancers/test_,cloudflare.py google_clou
 .PHONY: balancers
 balancers: env build/balancers/python/.complete ## Run the tests of each balancer, against the real one or a cloud's stand-in
 	@$(PYTEST) $(CLOUDS:%=--ignore %) tests/balancers
-	@build/balancers/python/bin/pytest -n 2 -vv --tb=short $(CLOUDS)
+	@build/balancers/python/bin/pytest -n 2 $(SHOWN) $(CLOUDS)
 
-.PHONY: faults quick-faults
-faults: env ## Run the tests of what goes wrong in a real fleet, on the local one
-	@$(PYTEST) tests/faults
-
-quick-faults: env ## Run those of them that take seconds
-	@$(PYTEST) -m 'not slow' tests/faults
+.PHONY: faults
+faults: env build/balancers/python/.complete ## Run the tests of what goes wrong in a real fleet, on the local one
+	@$(PYTEST) --ignore tests/faults/test_cloud_endpoints.py tests/faults
+	@$(if $(SELECT),,build/balancers/python/bin/pytest $(SHOWN) tests/faults/test_cloud_endpoints.py)
 
 .PHONY: routes
 routes: env ## Run the tests of the routes through the local fleet's real edge
@@ -163,7 +164,7 @@ build/automation/.complete: tests/automation/requirements.lock $(filter build/%,
 
 .PHONY: automation
 automation: env test-packages build/automation/.complete ## Run the tests of the automatic failover, some of them on the local fleet
-	@build/automation/python/bin/pytest -vv --tb=short tests/automation
+	@build/automation/python/bin/pytest $(SHOWN) tests/automation
 
 .PHONY: molecule
 molecule: env ## Run the molecule scenarios on the local fleet
@@ -210,7 +211,7 @@ test: env test-packages ## Run everything
 	part sanity $(PYTEST) -n 2 --dist loadfile tests/sanity; \
 	part doors $(MAKE) --no-print-directory doors; \
 	part versions $(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target versions; \
-	for target in fleet balancers conformance quick-faults routes images stores automation molecule; do \
-		part $$target $(MAKE) --no-print-directory $$target; \
+	for target in fleet balancers conformance faults routes images stores automation molecule; do \
+		part $$target $(MAKE) --no-print-directory SELECT="-m 'not slow'" $$target; \
 	done; \
 	if [ -n "$$failed" ]; then echo "Failed:$$failed"; exit 1; fi

@@ -99,6 +99,7 @@ def test_an_object_store_is_a_source(lab: Lab, tmp_path: Path) -> None:
         assert [row["action"] for row in both["objects"] if row["kind"] == "Secret"] == ["deleted"]
 
 
+@pytest.mark.slow
 def test_a_job_that_loses_its_pod_goes_on(lab: Lab, web: Web) -> None:
     digest = saved_model(web.folder / "m", 1, 2 * MIB, shards=6)
     web.pause = 0.15
