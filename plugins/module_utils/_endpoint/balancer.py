@@ -32,10 +32,10 @@ class ChangedMeanwhileError(BalancerError):
 
 # What not every balancer can do, with those that can.
 _ABLE = {
-    "weights": ("haproxy", "route53"),
+    "weights": ("haproxy", "route53", "traffic_manager"),
     "ports": ("haproxy",),
     "hosts": ("haproxy",),
-    "host names": ("haproxy", "route53"),
+    "host names": ("haproxy", "route53", "traffic_manager"),
     "timeouts": ("haproxy",),
     "large definitions": ("haproxy",),
 }
