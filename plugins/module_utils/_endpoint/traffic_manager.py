@@ -219,8 +219,7 @@ class TrafficManager:
     @property
     def _at(self) -> Names:
         self._api.connect()
-        names = names_of(self._api.subscription, self._group, self._name, self._label)
-        return names
+        return names_of(self._api.subscription, self._group, self._name, self._label)
 
     def read(self) -> Observed:
         """Read both profiles."""

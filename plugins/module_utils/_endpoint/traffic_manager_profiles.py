@@ -181,8 +181,8 @@ def wanted_front(endpoint: Endpoint, names: Names, before: Iterable[Json] = ()) 
     # Where places are kept apart, nobody takes over from everywhere.
     if endpoint.settings["policy"] != "geographic":
         waiting = [member for member in endpoint.members if member.state == "standby"]
-        for member in sorted(waiting, key=lambda member: (-member.weight, member.name)):
-            endpoints.append(_external(endpoint, member, "Enabled"))
+        waiting.sort(key=lambda member: (-member.weight, member.name))
+        endpoints += [_external(endpoint, member, "Enabled") for member in waiting]
     known = {entry["name"] for entry in endpoints}
     for entry in before:
         if entry["name"] not in known:
