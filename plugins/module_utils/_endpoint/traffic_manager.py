@@ -27,6 +27,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
     MemberHealth,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint, require_port
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import require_path
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import (
     Observed,
     Plan,
@@ -148,12 +149,7 @@ def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(f"traffic_manager.{key}: {given[key]} is out of range.", hint=f"Use {low} to {high}.")
     if given.get("health_check_port"):
         require_port(given["health_check_port"], "traffic_manager.health_check_port")
-    path = given.get("health_check_path")
-    if path and not (path.startswith("/") and path.isascii() and path.isprintable() and len(path) <= 255):
-        raise InputError(
-            f"traffic_manager.health_check_path: {path!r} is no path.",
-            hint="Use at most 255 characters, such as '/healthz'.",
-        )
+    require_path(given.get("health_check_path", ""), "traffic_manager.health_check_path")
     if given.get("health_check_host"):
         require_host_name(given["health_check_host"], "traffic_manager.health_check_host")
     if "locations" in given:
@@ -370,7 +366,7 @@ class TrafficManager:
         pool, front = wanted_pool(desired, names), wanted_front(desired, names)
         waiting = endpoints_of(front).keys() - {POOL_ENDPOINT}
         leaving = waiting & endpoints_of(self._pool).keys() - endpoints_of(self._front).keys()
-        if self._front is not None and leaving:
+        if self._front is not None and marked(self._front) and leaving:
             # Who leaves the pool to stand by does so before; who stood by stays until the pool has him.
             stays = [entry for name, entry in endpoints_of(self._front).items() if name != POOL_ENDPOINT]
             self._front = self._put(names.front, self._front, wanted_front(desired, names, stays))

@@ -39,7 +39,7 @@ _BUSY = (408, 429, 500, 502, 503, 504)
 
 # What an error means here, and what to do.
 _CODES = {
-    "AuthorizationFailed": "Give the account the permissions that docs/traffic-manager.md lists.",
+    "AuthorizationFailed": "Give the account the permissions that docs/traffic_manager.md lists.",
     "InvalidAuthenticationToken": "Check the credentials, and the clock of this machine.",
     "ExpiredAuthenticationToken": "Sign in anew, and check the clock of this machine.",
     "ResourceGroupNotFound": "Make the resource group, or correct traffic_manager.resource_group.",

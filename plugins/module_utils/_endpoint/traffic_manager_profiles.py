@@ -21,13 +21,9 @@ from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import others
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint, Member
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import (
-    OWNERSHIP,
-    check_models,
-    pack,
-    record_of,
-    unpack,
-)
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import check_models, record_of
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import path_of
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.stored import OWNERSHIP, pack, split, unpack
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
 Json = dict[str, Any]
@@ -44,6 +40,7 @@ _MARK = "modelfleet"
 _NONCE = "modelfleet-nonce"
 _PART = "modelfleet-definition-"
 _MOST_TAGS = 50
+_TAG_CHARACTERS = 256
 _MOST_MEMBERS = 200
 # What Traffic Manager finds out itself.
 _STATUS = ("endpointMonitorStatus", "profileMonitorStatus")
@@ -110,7 +107,7 @@ def tags_of(profile: Json | None, nonce: str, endpoint: Endpoint | None = None) 
 
     :param endpoint: the definition, for the pool.
     """
-    parts = pack(endpoint.stored()) if endpoint else []
+    parts = split(pack(endpoint.stored()), _TAG_CHARACTERS) if endpoint else []
     numbered = {f"{_PART}{number:02}": part for number, part in enumerate(parts, 1)}
     return {**theirs(profile), _MARK: OWNERSHIP, _NONCE: nonce, **numbered}
 
@@ -244,7 +241,7 @@ def _monitor(endpoint: Endpoint) -> Json:
         "toleratedNumberOfFailures": settings["health_check_threshold"] - 1,
     }
     if monitor["protocol"] != "TCP":
-        monitor["path"] = settings["health_check_path"] or f"/v1/models/{endpoint.models[0].name}/metadata"
+        monitor["path"] = path_of(settings["health_check_path"], endpoint.models[0].name)
         monitor["expectedStatusCodeRanges"] = [{"min": 200, "max": 200}]
         host = settings["health_check_host"]
         monitor["customHeaders"] = [{"name": "Host", "value": host}] if host else []
@@ -401,11 +398,11 @@ def _check_health_check(endpoint: Endpoint) -> None:
                 f"traffic_manager: {', '.join(waiting)} would stand by, and without health checks nothing takes over.",
                 hint="Use another traffic_manager.health_check_type than NONE, or drain that member.",
             )
-    elif kind != "TCP" and not settings["health_check_path"] and len(endpoint.models) > 1:
+    elif kind != "TCP" and len({path_of(settings["health_check_path"], model.name) for model in endpoint.models}) > 1:
         raise InputError(
             f"traffic_manager: a profile checks one path, and there are {len(endpoint.models)} models.",
             hint="Give traffic_manager.health_check_path one that tells of all of them, such as '/healthz' of a prober"
-            " in each cluster (docs/traffic-manager.md), or use health_check_type=TCP.",
+            " in each cluster (docs/traffic_manager.md), or use health_check_type=TCP.",
         )
 
 
