@@ -46,6 +46,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.traff
     Json,
     Mark,
     Names,
+    built_on,
     check_definition,
     decode,
     describe,
@@ -408,7 +409,7 @@ class TrafficManager:
         """Find out, when no other writer can be on his way any more, whether what was written is still there."""
         time.sleep(_SETTLE_SECONDS)
         for name, nonce in nonces.items():
-            if nonce_of(self._api.profile(name)) != nonce:
+            if not built_on(self._api.profile(name), nonce):
                 raise _changed(name)
 
     def _remove(self) -> None:

@@ -60,6 +60,10 @@ class BusyError(BalancerError):
     pause: float | None = None
 
 
+class ForbiddenError(BalancerError):
+    """The account has no permission."""
+
+
 class Api:
     """Traffic Manager's API. The SDK is imported, and credentials are looked for, with the first call."""
 
@@ -113,8 +117,8 @@ class Api:
             ) from error
         except errors.HttpResponseError as error:
             code = _code(error)
-            busy = error.status_code in _BUSY
-            refused = (BusyError if busy else BalancerError)(
+            kinds: dict[int | None, type[BalancerError]] = {**dict.fromkeys(_BUSY, BusyError), 403: ForbiddenError}
+            refused = kinds.get(error.status_code, BalancerError)(
                 f"Azure refused: {_words(error)}.",
                 hint=_CODES.get(code, "Run this again, which goes on from what it finds."),
             )
@@ -167,7 +171,11 @@ class Api:
         """Tell why a label cannot become the name that clients ask for; empty when it can."""
         self.connect()
         wanted = {"name": label, "type": "Microsoft.Network/trafficManagerProfiles"}
-        answer = self._call(self._made.profiles.check_traffic_manager_name_availability_v2, wanted)
+        try:
+            answer = self._call(self._made.profiles.check_traffic_manager_name_availability_v2, wanted)
+        except ForbiddenError:
+            # It only tells earlier what Azure will say anyway, so nobody needs this permission.
+            return ""
         return "" if answer.name_available else str(answer.message or answer.reason or "somebody else has it")
 
 
@@ -177,8 +185,8 @@ def _code(error: Any) -> str:
 
 def _words(error: Any) -> str:
     """Give an error's own words in one line."""
-    inner = getattr(error, "error", None)
-    said = f"{inner.code}: {inner.message}" if getattr(inner, "message", None) else str(error.message)
+    message = getattr(getattr(error, "error", None), "message", None)
+    said = f"{_code(error)}: {message}" if message else str(error.message)
     return " ".join(said.split()).removesuffix(".")
 
 

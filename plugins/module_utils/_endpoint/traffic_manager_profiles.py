@@ -46,6 +46,14 @@ _MOST_MEMBERS = 200
 _STATUS = ("endpointMonitorStatus", "profileMonitorStatus")
 # What somebody may have given an endpoint by hand, and what then changes who gets what.
 _NEVER = ("subnets", "customHeaders", "geoMapping")
+_KEPT = ("target", "endpointStatus", "alwaysServe")
+# What people see of an endpoint, by routing method.
+_SHOWN = {
+    "Weighted": "weight",
+    "Priority": "priority",
+    "Performance": "endpointLocation",
+    "Geographic": "geoMapping",
+}
 _GEOGRAPHY = re.compile(r"WORLD|GEO-[A-Z]{2}|[A-Z]{2}(-[A-Z]{2,3})?")
 _REGION = re.compile(r"[A-Za-z]+[A-Za-z0-9 ]*")
 
@@ -93,7 +101,12 @@ def marked(profile: Json | None) -> bool:
 
 def nonce_of(profile: Json | None) -> str:
     """Give by which change a profile is as it is."""
-    return _tag(profile, _NONCE)
+    return _tag(profile, _NONCE).partition(" ")[0]
+
+
+def built_on(profile: Json | None, nonce: str) -> bool:
+    """Tell whether a change is still there: as the last one, or as what the last one began with."""
+    return nonce in _tag(profile, _NONCE).split()
 
 
 def _tag(profile: Json | None, name: str) -> str:
@@ -109,7 +122,8 @@ def tags_of(profile: Json | None, nonce: str, endpoint: Endpoint | None = None) 
     """
     parts = split(pack(endpoint.stored()), _TAG_CHARACTERS) if endpoint else []
     numbered = {f"{_PART}{number:02}": part for number, part in enumerate(parts, 1)}
-    return {**theirs(profile), _MARK: OWNERSHIP, _NONCE: nonce, **numbered}
+    before = nonce_of(profile)
+    return {**theirs(profile), _MARK: OWNERSHIP, _NONCE: f"{nonce} {before}" if before else nonce, **numbered}
 
 
 def theirs(profile: Json | None) -> dict[str, str]:
@@ -181,10 +195,13 @@ def wanted_front(endpoint: Endpoint, names: Names, before: Iterable[Json] = ()) 
         waiting.sort(key=lambda member: (-member.weight, member.name))
         endpoints += [_external(endpoint, member, "Enabled") for member in waiting]
     known = {entry["name"] for entry in endpoints}
+    targets = {entry["properties"].get("target") for entry in endpoints}
+    kind = record_of(endpoint.members[0])[0]
     for entry in before:
-        if entry["name"] not in known:
-            kept = ("target", "endpointStatus", "alwaysServe")
-            properties = {key: value for key, value in entry["properties"].items() if key in kept}
+        properties = {key: value for key, value in entry["properties"].items() if key in _KEPT}
+        target = properties["target"]
+        # A profile takes an address once, and one type of them.
+        if entry["name"] not in known and target not in targets and record_of(Member("", target))[0] == kind:
             endpoints.append({"name": entry["name"], "type": EXTERNAL, "properties": properties})
     for number, entry in enumerate(endpoints, 1):
         entry["properties"]["priority"] = number
@@ -311,16 +328,17 @@ def describe(profile: Json | None, name: str) -> list[str]:
     dns, monitor = properties.get("dnsConfig", {}), properties.get("monitorConfig", {})
     words = {key: value for key, value in without_status(monitor).items() if value}
     lines = [
-        f"{name}: {properties.get('trafficRoutingMethod')}, {properties.get('profileStatus')},"
+        f"{name}: {properties.get('trafficRoutingMethod')}, {properties.get('profileStatus')}, name"
         f" {dns.get('relativeName')}, ttl {dns.get('ttl')}",
         f"{name}: health check {', '.join(f'{key} {words[key]}' for key in sorted(words))}",
     ]
-    shown = ("target", "endpointStatus", "weight", "priority", "endpointLocation", "geoMapping", "alwaysServe")
+    shown = ("target", "endpointStatus", _SHOWN.get(properties.get("trafficRoutingMethod", ""), ""))
     for entry in properties.get("endpoints") or ():
         given = entry.get("properties", {})
-        lines.append(
-            f"{name}: {entry['name']} {', '.join(f'{key} {given[key]}' for key in shown if given.get(key) is not None)}"
-        )
+        told = [f"{key} {given[key]}" for key in shown if given.get(key) is not None]
+        if given.get("alwaysServe") == "Enabled":
+            told.append("always served")
+        lines.append(f"{name}: {entry['name']} {', '.join(told)}")
     return lines
 
 
