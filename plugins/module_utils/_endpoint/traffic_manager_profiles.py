@@ -199,9 +199,10 @@ def wanted_front(endpoint: Endpoint, names: Names, before: Iterable[Json] = ()) 
     kind = record_of(endpoint.members[0])[0]
     for entry in before:
         properties = {key: value for key, value in entry["properties"].items() if key in _KEPT}
-        target = properties["target"]
+        target = properties.get("target")
         # A profile takes an address once, and one type of them.
-        if entry["name"] not in known and target not in targets and record_of(Member("", target))[0] == kind:
+        fits = target and target not in targets and record_of(Member("", target))[0] == kind
+        if fits and entry["name"] not in known:
             endpoints.append({"name": entry["name"], "type": EXTERNAL, "properties": properties})
     for number, entry in enumerate(endpoints, 1):
         entry["properties"]["priority"] = number
