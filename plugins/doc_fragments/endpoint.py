@@ -283,8 +283,8 @@ options:
       - How to reach Azure Traffic Manager, which profiles carry the endpoint, and how it is set up. Required with
         O(balancer=traffic_manager).
       - The options up to O(traffic_manager.timeout) say how to reach it; those for signing in have the names that
-        azure.azcollection has for them. A setting that is left out keeps its stored value, or gets the default named here
-        when the endpoint is created.
+        azure.azcollection has for them. A setting that is left out keeps its stored value, or gets the default named
+        here when the endpoint is created.
     type: dict
     suboptions:
       resource_group:
@@ -294,13 +294,14 @@ options:
       profile_name:
         description:
           - Name of the profile that clients ask, 58 characters at most.
-          - The profile C(PROFILE_NAME-pool) beside it routes among the active members, and its tags hold the definition.
+          - The profile C(PROFILE_NAME-pool) beside it routes among the active members, and its tags hold the
+            definition.
         type: str
         required: true
       relative_name:
         description:
-          - First label of the name that clients resolve, such as C(models) of C(models.trafficmanager.net), which nobody else
-            in the world may have. It cannot be changed later.
+          - First label of the name that clients resolve, such as C(models) of C(models.trafficmanager.net), which
+            nobody else in the world may have. It cannot be changed later.
           - That of O(traffic_manager.profile_name) in small letters, unless set.
         type: str
       subscription_id:
@@ -321,20 +322,21 @@ options:
       auth_source:
         description:
           - Where the credentials come from, or E(ANSIBLE_AZURE_AUTH_SOURCE). V(auto), unless set.
-          - V(auto) takes the options, then the environment, then the file C(~/.azure/credentials), then all that azure-identity
-            knows, such as the identity of a machine or a pod, and C(az login).
+          - V(auto) takes the options, then the environment, then the file C(~/.azure/credentials), then all that
+            azure-identity knows, such as the identity of a machine or a pod, and C(az login).
           - V(msi) is the managed identity of the machine, V(cli) that of C(az login).
         type: str
         choices: [auto, cli, credential_file, env, msi]
       cloud_environment:
-        description: V(AzureCloud), V(AzureChinaCloud) or V(AzureUSGovernment), or E(AZURE_CLOUD_ENVIRONMENT). V(AzureCloud),
-          unless set.
+        description: V(AzureCloud), V(AzureChinaCloud) or V(AzureUSGovernment), or E(AZURE_CLOUD_ENVIRONMENT).
+          V(AzureCloud), unless set.
         type: str
       endpoint_url:
         description: Address of Azure Resource Manager, for gateways. That of the cloud, unless set.
         type: str
       timeout:
-        description: Seconds to connect, and for one answer. What fails in passing is tried six times, with growing pauses.
+        description: Seconds to connect, and for one answer. What fails in passing is tried six times, with growing
+          pauses.
         type: float
         default: 30.0
       policy:
@@ -352,10 +354,10 @@ options:
       locations:
         description:
           - The members of each place.
-          - For V(performance), places are Azure regions, such as V(westeurope), and each member is named under the one that is
-            nearest to it.
-          - For V(geographic), they are Traffic Manager's codes, such as V(DE), V(US-CA), V(GEO-EU), and V(WORLD) for everywhere
-            else. The first member that is active answers, or else the first standby.
+          - For V(performance), places are Azure regions, such as V(westeurope), and each member is named under the
+            one that is nearest to it.
+          - For V(geographic), they are Traffic Manager's codes, such as V(DE), V(US-CA), V(GEO-EU), and V(WORLD) for
+            everywhere else. The first member that is active answers, or else the first standby.
           - Give all of them at once. V({}) when it is created.
         type: dict
       health_check_type:
@@ -367,18 +369,20 @@ options:
         type: int
       health_check_path:
         description:
-          - Path that the health check asks for by C(GET), one for all members and so for all models. Several models need one,
-            such as V(/healthz) of the prober that makes real predictions (role M(modelfleet.serving.serving#role),
-            C(serving_prober)).
+          - Path that the health check asks for by C(GET), one for all members and so for all models. Several models
+            need one, such as V(/healthz) of the prober that makes real predictions (role
+            M(modelfleet.serving.serving#role), C(serving_prober)).
           - C({model}) in it stands for the model, where there is one.
-          - When it is empty, it is that of the model's metadata. Only a loaded model has any, but a wrong one has it, too.
+          - When it is empty, it is that of the model's metadata. Only a loaded model has any, but a wrong one has it,
+            too.
           - Empty when it is created.
         type: str
       health_check_host:
         description: Host that the checks ask for; empty for the address of the member. Empty when it is created.
         type: str
       health_check_interval:
-        description: Seconds between two checks from each of Traffic Manager's places. V(10) when it is created; V(30) costs less.
+        description: Seconds between two checks from each of Traffic Manager's places. V(10) when it is created; V(30)
+          costs less.
         type: int
         choices: [10, 30]
       health_check_timeout:
