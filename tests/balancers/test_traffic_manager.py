@@ -157,6 +157,22 @@ def test_a_failover_moves_traffic_by_its_first_write(lab: AzureLab) -> None:
     lab.settled()
 
 
+def test_members_change_places(lab: AzureLab) -> None:
+    lab.run(members=lab.members("abc", c="standby"))
+    seen: list[list[str]] = []
+
+    def before(operation: str) -> None:
+        if operation == "CreateOrUpdate":
+            seen.append([entry["name"] for entry in _endpoints(lab, FRONT)])
+
+    lab.cloud.before = before
+    members = [{"name": "a", "state": "standby"}, {"name": "c", "state": "active"}]
+    lab.run(members=members, exclusive_members=False, models=None)
+    assert seen == [["active_members", "c"], *[["active_members", "a", "c"]] * 2]
+    assert lab.shares() == {"b": 0.5, "c": 0.5}
+    lab.settled()
+
+
 # Who stands by is in the front before he leaves the pool, and stays there until the pool has him.
 @pytest.mark.parametrize("turn", ["stand by", "change places", "move"])
 def test_cut_while_standby_members_change(lab: AzureLab, monkeypatch: pytest.MonkeyPatch, turn: str) -> None:
@@ -556,13 +572,16 @@ def test_who_was_built_upon_is_done(lab: AzureLab, monkeypatch: pytest.MonkeyPat
     lab.run()
     done: list[Any] = []
 
-    def sleep(_seconds: float) -> None:
-        if not done:
+    def sleep(seconds: float) -> None:
+        if seconds and not done:
             done.append("begun")
             lab.change("b", "drained", wait=False)
 
+    monkeypatch.setattr(traffic_manager, "_SETTLE_SECONDS", 1.5)
     monkeypatch.setattr(traffic_manager.time, "sleep", sleep)
+    lab.cloud.calls.clear()
     assert lab.change("a", "drained", wait=False).changed
+    assert len(lab.cloud.writes()) == 2
     assert lab.drained() == {"a", "b"}
 
 

@@ -380,15 +380,19 @@ class TrafficManager:
         self._settle({names.front: nonce_of(self._front), names.pool: nonce_of(self._pool)})
 
     def _put(self, name: str, before: Json | None, profile: Json, endpoint: Endpoint | None = None) -> Json:
-        """Replace a profile, if it is still as it was read. An answer that was lost is made up for by reading it.
+        """Replace a profile, if it is still as it was read; gives it as Azure then has it.
+
+        Whether a write was carried out is not told by its answer, which may be lost, but by reading.
 
         :param endpoint: the definition, for the pool.
-        :raises ChangedMeanwhileError: when it is not.
+        :raises ChangedMeanwhileError: when somebody else has changed it.
         """
         nonce = secrets.token_hex(8)
         wanted = {**profile, "tags": tags_of(before, nonce, endpoint)}
         failure: BusyError | None = None
+        pause = 0.0
         for turn in range(_ATTEMPTS + 1):
+            time.sleep(pause)
             now = self._api.profile(name)
             if now is not None and nonce_of(now) == nonce:
                 return now
@@ -396,14 +400,13 @@ class TrafficManager:
                 raise _changed(name) from failure
             if failure is not None and turn == _ATTEMPTS:
                 raise failure
+            pause = _SETTLE_SECONDS * turn
             try:
                 self._api.put(name, wanted)
             except BusyError as error:
                 failure = error
-                time.sleep(min(error.pause or _SETTLE_SECONDS * turn, _LONGEST_PAUSE))
-            else:
-                return wanted
-        raise BalancerError(f"the profile {name} could not be written.", hint="Run this again.")
+                pause = min(error.pause or pause, _LONGEST_PAUSE)
+        raise BalancerError(f"Azure takes the profile {name}, and does not have it.", hint="Run this again.")
 
     def _settle(self, nonces: Mapping[str, str]) -> None:
         """Find out, when no other writer can be on his way any more, whether what was written is still there."""
