@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import configparser
+import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -84,6 +85,8 @@ class Api:
             raise InputError(
                 f"traffic_manager.cloud_environment: {cloud!r} is no cloud.", hint=f"Use one of {', '.join(_CLOUDS)}."
             )
+        # Its warnings would go to the terminal, past Ansible.
+        logging.getLogger("azure").addHandler(logging.NullHandler())
         given = _given(self._access)
         subscription = given["subscription_id"]
         if not subscription:
