@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, delete
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import (
     apply_arguments,
     cluster_arguments,
@@ -32,7 +32,10 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._features.route
     find_controller,
     wait_accepted,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._features.server_bundle import require_replicas
+from ansible_collections.modelfleet.serving.plugins.module_utils._features.server_bundle import (
+    delete_bundle,
+    require_replicas,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.prober import (
     ProbedModel,
@@ -61,7 +64,7 @@ def run(call: Call) -> Result:
     deadline = Deadline.after(params["wait_timeout"])
     if params["state"] == "absent":
         with connect(params, call.warn) as session:
-            return result_of(delete(session, Bundle(bundle_name, namespace, ()), check=call.check_mode))
+            return result_of(delete_bundle(call, session, Bundle(bundle_name, namespace, ()), deadline))
     spec = _spec(params, name, namespace)
     with connect(params, call.warn) as session:
         spec = replace(spec, route=replace(spec.route, controller=find_controller(session, spec.route)))
