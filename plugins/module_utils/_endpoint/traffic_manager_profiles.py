@@ -387,7 +387,7 @@ def _check_members(endpoint: Endpoint, front_name: str) -> None:
         if record_of(member)[0] != "CNAME" and not ipaddress.ip_address(member.address).is_global:
             raise InputError(
                 f"traffic_manager: Traffic Manager takes no private address, and {member.name} has {member.address}.",
-                hint="Give a public address.",
+                hint=f"Give a public address{others('private addresses')}",
             )
         if member.address in seen:
             raise InputError(
@@ -421,7 +421,7 @@ def _check_health_check(endpoint: Endpoint) -> None:
         raise InputError(
             f"traffic_manager: a profile checks one path, and there are {len(endpoint.models)} models.",
             hint="Give traffic_manager.health_check_path one that tells of all of them, such as '/healthz' of a prober"
-            " in each cluster (docs/traffic_manager.md), or use health_check_type=TCP.",
+            f" in each cluster (serving_prober), or health_check_type=TCP{others('health checks of several models')}",
         )
 
 
