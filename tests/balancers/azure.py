@@ -8,32 +8,45 @@ what tags may be, how endpoints are chosen, and what their status is. It has no 
 
 It is not Azure: it was written by its documentation alone, and knows neither permissions nor the time that a change
 takes to reach all name servers. That a profile in use by another cannot be deleted is a guess on the safe side.
+
+Tokens are only sent by TLS, so it has a certificate. It gives them itself, as the managed identity of App Service.
 """
 
 from __future__ import annotations
 
 import copy
+import datetime
 import ipaddress
 import json
 import re
+import tempfile
+import threading
+import time
 import types
 import typing
 from collections.abc import Callable, Iterator
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
-from azure.core.pipeline.policies import SansIOHTTPPolicy
 from azure.mgmt.trafficmanager import models
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from werkzeug import Request, Response
+from werkzeug.serving import make_server
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import traffic_manager_api
 
-from .cloud import Cloud, CloudLab
+from .cloud import Cloud, CloudLab, Quiet
 
 SUBSCRIPTION, GROUP = "00000000-0000-0000-0000-000000000001", "serving"
 FRONT, POOL = "models", "models-pool"
 DOMAIN = "trafficmanager.net"
-TOKEN = "Bearer testing"
+TOKEN = "testing"
+IDENTITY = "/msi/token"
+# What shows that one is on the machine whose identity it is.
+HEADER = "here"
 
 _PROVIDER = "providers/Microsoft.Network"
 _TYPE = "Microsoft.Network/trafficManagerProfiles"
@@ -119,17 +132,50 @@ class Azure(Cloud):
         self.profiles: dict[str, dict[str, Any]] = {}
         self.taken: set[str] = set()
         self.unasked: set[str] = set()
+        self._folder = tempfile.TemporaryDirectory()
+        self.certificate, key = certify(Path(self._folder.name))
         super().__init__()
+        self._tls = make_server(
+            "127.0.0.1", 0, self._serve, True, request_handler=Quiet, ssl_context=(str(self.certificate), str(key))
+        )
+        self._tls_thread = threading.Thread(target=self._tls.serve_forever)
+        self._tls_thread.start()
+
+    def close(self) -> None:
+        """End both servers."""
+        self._tls.shutdown()
+        self._tls_thread.join()
+        self._tls.server_close()
+        super().close()
+        self._folder.cleanup()
+
+    @property
+    def secure_url(self) -> str:
+        """Give the address of the API."""
+        return f"https://127.0.0.1:{self._tls.port}"
+
+    def install(self, monkeypatch: Any) -> None:
+        """Be the identity of this machine, and let its certificate be trusted."""
+        for names in traffic_manager_api._VARIABLES.values():
+            for name in names:
+                monkeypatch.delenv(name, raising=False)
+        for name in ("AZURE_PROFILE", "AZURE_CLOUD_ENVIRONMENT", "ANSIBLE_AZURE_AUTH_SOURCE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"{self.url}{IDENTITY}")
+        monkeypatch.setenv("IDENTITY_HEADER", HEADER)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(self.certificate))
 
     def operation(self, request: Request) -> str:
         """Name the operation that a request is."""
+        if request.path == IDENTITY:
+            return "Token"
         if request.method == "POST":
             return "CheckNameAvailability"
         return {"GET": "Get", "PUT": "CreateOrUpdate", "DELETE": "Delete"}[request.method]
 
     def is_read(self, operation: str) -> bool:
         """Tell whether an operation changes nothing."""
-        return operation in ("Get", "CheckNameAvailability")
+        return operation in ("Get", "CheckNameAvailability", "Token")
 
     def ours(self) -> list[str]:
         """Name every profile."""
@@ -164,7 +210,14 @@ class Azure(Cloud):
             return self._error(error.status, error.code, str(error))
 
     def _answer(self, request: Request) -> Response:
-        if request.headers.get("Authorization") != TOKEN:
+        if request.path == IDENTITY:
+            known = request.headers.get("X-IDENTITY-HEADER") == HEADER
+            if not known or request.args.get("resource") != "https://management.azure.com":
+                raise RefusedError("No identity.", 400, "BadRequest")
+            until = str(int(time.time()) + 3600)
+            answer = {"access_token": TOKEN, "expires_on": until, "token_type": "Bearer"}
+            return _json({**answer, "resource": request.args["resource"]}, 200)
+        if request.scheme != "https" or request.headers.get("Authorization") != f"Bearer {TOKEN}":
             raise RefusedError("Authentication failed.", 401, "AuthenticationFailed")
         if set(request.args) != {"api-version"} or not re.fullmatch(r"20\d\d-\d\d-\d\d", request.args["api-version"]):
             raise RefusedError("The api-version query parameter (?api-version=) is required for all requests.")
@@ -432,12 +485,29 @@ def _json(body: Any, status: int) -> Response:
     return Response(json.dumps(body), status, content_type="application/json")
 
 
-class Token(SansIOHTTPPolicy[Any, Any]):
-    """Signs in without TLS."""
-
-    def on_request(self, request: Any) -> None:
-        """Add the token."""
-        request.http_request.headers["Authorization"] = TOKEN
+def certify(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate of 127.0.0.1, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .issuer_name(name)
+        .subject_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "certificate.pem", folder / "key.pem"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
 
 
 class AzureLab(CloudLab):
@@ -452,7 +522,8 @@ class AzureLab(CloudLab):
             "resource_group": GROUP,
             "profile_name": FRONT,
             "subscription_id": SUBSCRIPTION,
-            "endpoint_url": self.cloud.url,
+            "auth_source": "msi",
+            "endpoint_url": self.cloud.secure_url,
         }
 
     @staticmethod

@@ -8,6 +8,7 @@ import copy
 import hashlib
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,36 +29,23 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import Plan
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 
-from .azure import FRONT, GROUP, POOL, SUBSCRIPTION, Azure, AzureLab, RefusedError, Token, by_hand
+from .azure import FRONT, GROUP, POOL, SUBSCRIPTION, Azure, AzureLab, RefusedError, by_hand
 from .scenarios import Scenarios, cut_everywhere, failover
 
-AUTHENTICATION = traffic_manager_api._authentication
 PROBER = {"health_check_path": "/healthz"}
 TWO_MODELS = [{"name": "iris"}, {"name": "half_plus_two"}]
 IDS = ("subscription_id", "client_id", "secret", "tenant")
 
 
 @pytest.fixture
-def no_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the machine's own credentials."""
-    variables = [name for names in traffic_manager_api._VARIABLES.values() for name in names]
-    for name in (*variables, "AZURE_PROFILE", "AZURE_CLOUD_ENVIRONMENT", "ANSIBLE_AZURE_AUTH_SOURCE"):
-        monkeypatch.delenv(name, raising=False)
+def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureLab]:
+    # Tests have no patience, and none of the machine's own credentials.
     monkeypatch.setattr(traffic_manager_api, "_CREDENTIAL_FILE", "/nowhere")
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch, no_account: None) -> Iterator[AzureLab]:
-    # Tests have no patience.
     monkeypatch.setattr(traffic_manager, "_HEALTH_SECONDS", 0.0)
     monkeypatch.setattr(traffic_manager, "_SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(traffic_manager_api, "_BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr(
-        traffic_manager_api,
-        "_authentication",
-        lambda *_unused: {"credential": object(), "authentication_policy": Token()},
-    )
     cloud = Azure()
+    cloud.install(monkeypatch)
     try:
         yield AzureLab(cloud)
     finally:
@@ -603,7 +591,7 @@ def test_a_write_is_not_repeated_blindly(lab: AzureLab) -> None:
     lab.cloud.calls.clear()
     lab.cloud.faults = [("CreateOrUpdate", "broken"), ("CreateOrUpdate", "lost")]
     lab.change("a", "drained", wait=False)
-    assert lab.cloud.calls == ["Get"] * 2 + ["Get", "CreateOrUpdate"] * 2 + ["Get"] * 3
+    assert lab.cloud.calls == ["Token"] + ["Get"] * 2 + ["Get", "CreateOrUpdate"] * 2 + ["Get"] * 3
     assert lab.shares() == {"b": 0.5, "c": 0.5}
     # Whoever came in between two tries is not overwritten.
     lab.cloud.faults = [("CreateOrUpdate", "broken")]
@@ -636,7 +624,7 @@ def test_what_lasts_is_told(lab: AzureLab) -> None:
 
 def test_an_azure_that_is_not_there(lab: AzureLab) -> None:
     with pytest.raises(BalancerError, match=r"Azure cannot be reached.*endpoint_url"):
-        lab.run(traffic_manager={"endpoint_url": "http://127.0.0.1:1"})
+        lab.run(traffic_manager={"endpoint_url": "https://127.0.0.1:1"})
 
 
 def _credential(monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Any, dict[str, Any]]:
@@ -658,8 +646,7 @@ def _credential(monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Any, d
 PRINCIPAL = {"client_id": "c", "secret": "s", "tenant": "t", "subscription_id": SUBSCRIPTION}
 
 
-@pytest.mark.usefixtures("no_account")
-def test_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_credentials(lab: AzureLab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     credential, made = _credential(monkeypatch, **PRINCIPAL)
     assert isinstance(credential, azure.identity.ClientSecretCredential)
     assert (credential._client_id, made["subscription_id"]) == ("c", SUBSCRIPTION)
@@ -696,7 +683,6 @@ def test_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("module", ["azure.mgmt.trafficmanager", "azure.identity"])
 def test_without_the_sdk_it_says_so(lab: AzureLab, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
-    monkeypatch.setattr(traffic_manager_api, "_authentication", AUTHENTICATION)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=f"pip install {module.replace('.', '-')}"):
         lab.run()

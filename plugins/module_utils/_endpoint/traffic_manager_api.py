@@ -243,7 +243,7 @@ def _from_file(access: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def _authentication(given: Mapping[str, str | None], authority: str) -> dict[str, Any]:
-    """Give the client's arguments for signing in. Tests put their own here, since tokens need TLS."""
+    """Give the client's arguments for signing in."""
     identity = import_package("azure.identity", "azure-identity")
     return {"credential": _credential(identity, given, getattr(identity.AzureAuthorityHosts, authority))}
 
