@@ -14,12 +14,14 @@ requirements:
   - HAProxy 2.6 or later, started with C(-W -S ADDRESS), for O(balancer=haproxy)
   - dnspython >= 2.1 (Python package, in the interpreter that runs the task), for O(balancer=rfc2136)
   - boto3 >= 1.34 (Python package, in the interpreter that runs the task), for O(balancer=route53)
+  - azure-mgmt-trafficmanager >= 2.0 and azure-identity (Python packages, in the interpreter that runs the task), for
+    O(balancer=traffic_manager)
   - cloudflare >= 5 (Python package, in the interpreter that runs the task), for O(balancer=cloudflare)
 options:
   balancer:
     description: What carries the endpoint.
     type: str
-    choices: [cloudflare, haproxy, rfc2136, route53]
+    choices: [cloudflare, haproxy, rfc2136, route53, traffic_manager]
     default: haproxy
   cloudflare:
     description:
@@ -412,5 +414,118 @@ options:
         choices: [10, 30]
       health_check_threshold:
         description: How many checks in a row must fail, or pass, 1 to 10. V(3) when it is created.
+        type: int
+  traffic_manager:
+    description:
+      - How to reach Azure Traffic Manager, which profiles carry the endpoint, and how it is set up. Required with
+        O(balancer=traffic_manager).
+      - The options up to O(traffic_manager.timeout) say how to reach it; those for signing in have the names that
+        azure.azcollection has for them. A setting that is left out keeps its stored value, or gets the default named
+        here when the endpoint is created.
+    type: dict
+    suboptions:
+      resource_group:
+        description: Resource group of the profiles. It has to be there.
+        type: str
+        required: true
+      profile_name:
+        description:
+          - Name of the profile that clients ask, 58 characters at most.
+          - The profile C(PROFILE_NAME-pool) beside it routes among the active members, and its tags hold the
+            definition.
+        type: str
+        required: true
+      relative_name:
+        description:
+          - First label of the name that clients resolve, such as C(models) of C(models.trafficmanager.net), which
+            nobody else in the world may have. It cannot be changed later.
+          - That of O(traffic_manager.profile_name) in small letters, unless set.
+        type: str
+      subscription_id:
+        description: Id of the subscription, or E(AZURE_SUBSCRIPTION_ID).
+        type: str
+      client_id:
+        description: Id of the service principal, or of the managed identity, or E(AZURE_CLIENT_ID).
+        type: str
+      secret:
+        description: Secret of the service principal, or E(AZURE_SECRET) or E(AZURE_CLIENT_SECRET).
+        type: str
+      tenant:
+        description: Id of the tenant, or E(AZURE_TENANT) or E(AZURE_TENANT_ID).
+        type: str
+      profile:
+        description: Section of the file C(~/.azure/credentials), or E(AZURE_PROFILE).
+        type: str
+      auth_source:
+        description:
+          - Where the credentials come from, or E(ANSIBLE_AZURE_AUTH_SOURCE). V(auto), unless set.
+          - V(auto) takes the options, then the environment, then the file C(~/.azure/credentials), then all that
+            azure-identity knows, such as the identity of a machine or a pod, and C(az login).
+          - V(msi) is the managed identity of the machine, V(cli) that of C(az login).
+        type: str
+        choices: [auto, cli, credential_file, env, msi]
+      cloud_environment:
+        description: V(AzureCloud), V(AzureChinaCloud) or V(AzureUSGovernment), or E(AZURE_CLOUD_ENVIRONMENT).
+          V(AzureCloud), unless set.
+        type: str
+      endpoint_url:
+        description: Address of Azure Resource Manager, for gateways. That of the cloud, unless set.
+        type: str
+      timeout:
+        description: Seconds to connect, and for one answer. What fails in passing is tried six times, with growing
+          pauses.
+        type: float
+        default: 30.0
+      policy:
+        description:
+          - How the answer is chosen among the active members. V(weighted) when it is created.
+          - With V(weighted), they get shares by weight.
+          - With V(performance), the nearest one answers, by O(traffic_manager.locations).
+          - With both, the standby members take over, one after the other, when no active one is healthy.
+          - With V(geographic), O(traffic_manager.locations) says who answers where, and a health check moves nobody.
+        type: str
+        choices: [weighted, performance, geographic]
+      ttl:
+        description: Seconds for which resolvers keep an answer. V(30) when it is created.
+        type: int
+      locations:
+        description:
+          - The members of each place.
+          - For V(performance), places are Azure regions, such as V(westeurope), and each member is named under the
+            one that is nearest to it.
+          - For V(geographic), they are Traffic Manager's codes, such as V(DE), V(US-CA), V(GEO-EU), and V(WORLD) for
+            everywhere else. The first member that is active answers, or else the first standby.
+          - Give all of them at once. V({}) when it is created.
+        type: dict
+      health_check_type:
+        description: How Traffic Manager checks the members. V(NONE) for not at all. V(HTTP) when it is created.
+        type: str
+        choices: [HTTP, HTTPS, TCP, NONE]
+      health_check_port:
+        description: Port to check; V(0) for the members' own. V(0) when it is created.
+        type: int
+      health_check_path:
+        description:
+          - Path that the health check asks for by C(GET), one for all members and so for all models. Several models
+            need one, such as V(/healthz) of the prober that makes real predictions (role
+            M(modelfleet.serving.serving#role), C(serving_prober)).
+          - C({model}) in it stands for the model, where there is one.
+          - When it is empty, it is that of the model's metadata. Only a loaded model has any, but a wrong one has it,
+            too.
+          - Empty when it is created.
+        type: str
+      health_check_host:
+        description: Host that the checks ask for; empty for the address of the member. Empty when it is created.
+        type: str
+      health_check_interval:
+        description: Seconds between two checks from each of Traffic Manager's places. V(10) when it is created; V(30)
+          costs less.
+        type: int
+        choices: [10, 30]
+      health_check_timeout:
+        description: Seconds that a check may take, 5 to 10, or to 9 with an interval of 10. V(5) when it is created.
+        type: int
+      health_check_threshold:
+        description: How many checks in a row must fail, 1 to 10. V(3) when it is created.
         type: int
 """

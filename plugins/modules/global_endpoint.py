@@ -258,6 +258,26 @@ EXAMPLES = r"""
         state: standby
     models: "{{ models }}"
     wait_timeout: 180  # Cloudflare checks once a minute by default
+
+- name: Put the clusters behind a name in Azure Traffic Manager, with one in reserve
+  modelfleet.serving.global_endpoint:
+    name: models
+    balancer: traffic_manager
+    traffic_manager:
+      resource_group: serving
+      profile_name: models-example  # clients ask models-example.trafficmanager.net
+      health_check_path: /healthz
+    members:
+      - name: gke-europe-west1
+        address: gke.edge.example.org
+      - name: eks-eu-west-1
+        address: eks.edge.example.org
+        weight: 50
+      - name: aks-westeurope
+        address: aks.edge.example.org
+        state: standby
+    models: "{{ models }}"
+    wait_timeout: 120  # Traffic Manager's probes take a while to report
 """
 
 RETURN = r"""

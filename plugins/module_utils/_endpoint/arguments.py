@@ -7,7 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import cloudflare, haproxy, rfc2136, route53
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import (
+    cloudflare,
+    haproxy,
+    rfc2136,
+    route53,
+    traffic_manager,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import Balancer
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
@@ -26,6 +32,9 @@ _BALANCERS = {
     "haproxy": _Kind(haproxy.arguments, haproxy.settings_from_params, haproxy.HAProxy),
     "rfc2136": _Kind(rfc2136.arguments, rfc2136.settings_from_params, rfc2136.RFC2136),
     "route53": _Kind(route53.arguments, route53.settings_from_params, route53.Route53),
+    "traffic_manager": _Kind(
+        traffic_manager.arguments, traffic_manager.settings_from_params, traffic_manager.TrafficManager
+    ),
 }
 
 

@@ -32,16 +32,16 @@ class ChangedMeanwhileError(BalancerError):
 
 # What not every balancer can do, with those that can.
 _ABLE = {
-    "weights": ("cloudflare", "haproxy", "route53"),
-    "small weights": ("haproxy", "route53"),
+    "weights": ("cloudflare", "haproxy", "route53", "traffic_manager"),
+    "small weights": ("haproxy", "route53", "traffic_manager"),
     "ports": ("cloudflare", "haproxy"),
     "hosts": ("haproxy",),
-    "host names": ("cloudflare", "haproxy", "route53"),
+    "host names": ("cloudflare", "haproxy", "route53", "traffic_manager"),
     "private addresses": ("haproxy", "rfc2136"),
     "timeouts": ("haproxy",),
     "large definitions": ("haproxy",),
     "health checks of several models": ("haproxy", "route53"),
-    "several standby members": ("haproxy", "route53"),
+    "several standby members": ("haproxy", "route53", "traffic_manager"),
 }
 
 
