@@ -255,11 +255,11 @@ options:
         type: int
       health_check_path:
         description:
-          - Path that one health check a member asks for by C(GET), such as that of a prober which makes real
-            predictions.
+          - Path that the health checks ask for by C(GET). C({model}) in it stands for a model, and each model then has
+            a health check of its own, such as C(/healthz/{model}) of the prober that makes real predictions
+            (role M(modelfleet.serving.serving#role), C(serving_prober)).
           - When it is empty, each model has its own health check, which asks for the model's metadata. Only a loaded
-            model has any,
-            but a wrong one has it, too.
+            model has any, but a wrong one has it, too.
           - Empty when it is created.
         type: str
       health_check_host:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -639,8 +640,7 @@ def test_the_definition_survives_its_way_through_the_zone() -> None:
 
 
 def test_a_definition_that_does_not_fit_is_refused(lab: AwsLab, one_client: None) -> None:
-    # Numbers that cannot be packed well.
-    request = {"instances": [[(number * 7919 % 10007) / 10007 for number in range(1500)]]}
-    golden = [{"request": request, "response": {"predictions": [1.5]}}]
+    # Names that cannot be packed well.
+    models = [{"name": f"m{hashlib.sha256(bytes([number])).hexdigest()[:50]}"} for number in range(250)]
     with pytest.raises(InputError, match=r"fit into the zone.*haproxy"):
-        lab.run(models=[{"name": "iris", "golden": golden}])
+        lab.run(models=models)

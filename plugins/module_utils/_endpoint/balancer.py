@@ -68,7 +68,12 @@ class MemberHealth:
 
 
 class Balancer(Protocol):
-    """What a balancer can do. Whether a step may be done is decided before, by the plan and its rules."""
+    """What a balancer can do. Whether a step may be done is decided before, by the plan and its rules.
+
+    :cvar predicts: whether its health checks make golden predictions. One that cannot does not store them.
+    """
+
+    predicts: bool
 
     def defaults(self) -> dict[str, Any]:
         """Give every setting of the balancer with its default."""

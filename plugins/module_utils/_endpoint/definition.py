@@ -102,6 +102,11 @@ class Endpoint:
         """Name the members that take traffic."""
         return [member.name for member in self.members if member.state == "active"]
 
+    def without_goldens(self) -> Endpoint:
+        """Give the definition without what only a health check that predicts can use."""
+        models = tuple(dataclasses.replace(model, golden=None) for model in self.models)
+        return dataclasses.replace(self, models=models)
+
     def as_dict(self) -> dict[str, Any]:
         """Give the definition as JSON can hold it."""
         definition = dataclasses.asdict(self)

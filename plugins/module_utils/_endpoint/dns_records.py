@@ -7,10 +7,7 @@ The definition has a name of its own, since beside a CNAME nothing may stand, an
 
 from __future__ import annotations
 
-import base64
 import ipaddress
-import json
-import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,32 +17,19 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.defin
     Member,
     Model,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.stored import pack, split
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
-# The first string of our TXT record, for whoever looks at the zone. The others are the definition.
-OWNERSHIP = "Managed by modelfleet.serving.global_endpoint"
+# The first string of our TXT record is OWNERSHIP, the others are the definition.
 LABEL = "_modelfleet"
 TYPES = ("A", "AAAA", "CNAME")
 
 _STRING_BYTES = 255
-# What is unpacked at most: anybody may have written the record.
-_UNPACKED_BYTES = 4 * 1024 * 1024
 
 
-def pack(stored: dict[str, Any]) -> list[str]:
-    """Give something as strings that a TXT record can hold."""
-    text = json.dumps(stored, separators=(",", ":"), sort_keys=True)
-    packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
-    return [packed[start : start + _STRING_BYTES] for start in range(0, len(packed), _STRING_BYTES)]
-
-
-def unpack(packed: str | bytes) -> Any:
-    """Read back what :func:`pack` gave, its strings joined.
-
-    :raises ValueError, zlib.error: when it is something else.
-    """
-    unpacking = zlib.decompressobj()
-    return json.loads(unpacking.decompress(base64.b64decode(packed, validate=True), _UNPACKED_BYTES))
+def strings(stored: dict[str, Any]) -> list[str]:
+    """Give something as strings that a TXT record can hold; joined, they are what ``stored.unpack`` takes."""
+    return split(pack(stored), _STRING_BYTES)
 
 
 def record_of(member: Member) -> tuple[str, str]:

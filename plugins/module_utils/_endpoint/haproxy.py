@@ -146,6 +146,8 @@ class HAProxy:
     :param adopt: whether a configuration that is not ours may be replaced.
     """
 
+    predicts = True
+
     def __init__(self, access: Mapping[str, Any], adopt: bool = False) -> None:
         self._path = Path(access["config_path"])
         self._timeout: float = access["timeout"]

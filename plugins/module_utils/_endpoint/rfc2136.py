@@ -38,12 +38,10 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.defin
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import (
     LABEL,
-    OWNERSHIP,
     TYPES,
     check_models,
-    pack,
     record_of,
-    unpack,
+    strings,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import (
     Observed,
@@ -51,6 +49,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan 
     Traffic,
     traffic_weight,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.stored import OWNERSHIP, unpack
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_host_name
 from ansible_collections.modelfleet.serving.plugins.module_utils._package import import_package
@@ -120,6 +119,8 @@ class RFC2136:
     :param access: the options by which the server is reached, and the record's name.
     :param adopt: whether records that are not ours may be replaced.
     """
+
+    predicts = False
 
     def __init__(self, access: Mapping[str, Any], adopt: bool = False) -> None:
         self._dns = _library()
@@ -513,7 +514,7 @@ def check_definition(endpoint: Endpoint, record: str) -> None:
     if size > _DEFINITION_BYTES:
         raise InputError(
             f"rfc2136: the definition has {size} bytes, and {_DEFINITION_BYTES} fit into the zone.",
-            hint=f"Use shorter golden requests{others('large definitions')}",
+            hint=f"Use fewer models or members{others('large definitions')}",
         )
 
 
@@ -548,7 +549,7 @@ def _check_addresses(endpoint: Endpoint, record: str) -> None:
 
 def encode(endpoint: Endpoint) -> list[bytes]:
     """Give the strings of the TXT record."""
-    return [string.encode() for string in (OWNERSHIP, *pack(endpoint.stored()))]
+    return [string.encode() for string in (OWNERSHIP, *strings(endpoint.stored()))]
 
 
 def decode(strings: Iterable[bytes]) -> Endpoint:

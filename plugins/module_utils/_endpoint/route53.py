@@ -32,6 +32,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_r
     TYPES,
     record_of,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import require_path
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import (
     Observed,
     Plan,
@@ -131,11 +132,7 @@ def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
         )
     if given.get("health_check_port"):
         require_port(given["health_check_port"], "route53.health_check_port")
-    path = given.get("health_check_path")
-    if path and not (path.startswith("/") and path.isascii() and path.isprintable() and len(path) <= 255):
-        raise InputError(
-            f"route53.health_check_path: {path!r} is no path.", hint="Use at most 255 characters, such as '/healthz'."
-        )
+    require_path(given.get("health_check_path", ""), "route53.health_check_path")
     if given.get("health_check_host"):
         require_host_name(given["health_check_host"], "route53.health_check_host")
     if "locations" in given:
@@ -159,6 +156,8 @@ class Route53:
     :param access: the options by which Route 53 is reached, the hosted zone and the record.
     :param adopt: whether records that are not ours may be replaced.
     """
+
+    predicts = False
 
     def __init__(self, access: Mapping[str, Any], adopt: bool = False) -> None:
         self._access = access

@@ -90,6 +90,8 @@ def _change(call: Call, balancer: Balancer, request: EndpointRequest) -> tuple[R
     check_digest(stored, params["if_digest"])
     if params["state"] == "present":
         desired = merge(stored, request, balancer.defaults())
+        if not balancer.predicts:
+            desired = desired.without_goldens()
         check_min_active(stored, desired, params["min_active"])
     todo = plan(observed, desired)
     balancer.check(todo)
