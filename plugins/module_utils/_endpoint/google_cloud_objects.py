@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import others
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint, Member, Model
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import pack, unpack
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint, Member
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import MODEL, path_of
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.stored import OWNERSHIP, pack, unpack
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
 Json = dict[str, Any]
 
-OWNERSHIP = "Managed by modelfleet.serving.global_endpoint"
 PROTOCOLS = ("HTTP", "HTTPS", "HTTP2", "H2C")
 CHECK_TYPES = ("HTTP", "HTTPS", "HTTP2", "TCP")
 
@@ -142,7 +142,7 @@ def is_checked(endpoint: Endpoint) -> bool:
 
 def encode(endpoint: Endpoint) -> str:
     """Give the description of the URL map: our mark, and the definition."""
-    return f"{OWNERSHIP}: {''.join(pack(endpoint.stored()))}"
+    return f"{OWNERSHIP}: {pack(endpoint.stored())}"
 
 
 def decode(description: str) -> Endpoint:
@@ -278,7 +278,7 @@ def _health_check(endpoint: Endpoint) -> Json:
     if not port:
         config["portSpecification"] = "USE_SERVING_PORT"
     if kind != "TCP":
-        config["requestPath"] = settings["health_check_path"] or f"/v1/models/{endpoint.models[0].name}/metadata"
+        config["requestPath"] = path_of(settings["health_check_path"], endpoint.models[0].name)
         if settings["health_check_host"]:
             config["host"] = settings["health_check_host"]
     return {
@@ -380,7 +380,7 @@ def same_map(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
     return same(wanted, found) and not any(found.get(key) for key in traffic if key not in wanted)
 
 
-def weights(place: Place, found: Mapping[str, Any]) -> dict[str, int]:
+def weights(found: Mapping[str, Any]) -> dict[str, int]:
     """Give the weights in force, by the address of the backend service."""
     entries = (found.get("defaultRouteAction") or {}).get("weightedBackendServices") or []
     return {link(entry["backendService"]): int(entry.get("weight", 0)) for entry in entries}
@@ -388,7 +388,7 @@ def weights(place: Place, found: Mapping[str, Any]) -> dict[str, int]:
 
 def reweighed(wanted: Json, found: Mapping[str, Any]) -> Json:
     """Give the wanted map with the weights that are found, to see whether something else differs."""
-    present = weights(Place("", ""), found)
+    present = weights(found)
 
     def action(body: Json) -> Json:
         listed = [
@@ -485,14 +485,14 @@ def _check_address(member: Member, private: bool) -> None:
 
 
 def _check_models(endpoint: Endpoint) -> None:
-    models: tuple[Model, ...] = endpoint.models
     settings = endpoint.settings
-    if not is_checked(endpoint) or settings["health_check_path"] or settings["health_check_type"] == "TCP":
+    if not is_checked(endpoint) or settings["health_check_type"] == "TCP" or len(endpoint.models) == 1:
         return
-    if len(models) > 1:
+    path = settings["health_check_path"]
+    if not path or MODEL in path:
         raise InputError(
-            f"google_cloud: Google checks a member by one path, and there are {len(models)} models.",
-            hint="Give google_cloud.health_check_path, such as that of a prober which answers for all models.",
+            f"google_cloud: Google checks a member by one path, and there are {len(endpoint.models)} models.",
+            hint="Give google_cloud.health_check_path, such as '/healthz' of a prober that answers for all models.",
         )
 
 

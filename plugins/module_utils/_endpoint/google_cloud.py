@@ -1,0 +1,321 @@
+# SPDX-FileCopyrightText: The modelfleet maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Google Cloud as the global endpoint: a global external Application Load Balancer, a backend service a member.
+
+The URL map is our mark and our lock: its description holds the definition, its weights are the shares, and Google takes a
+change of it only with the fingerprint of what was read. So whatever shifts traffic is one call, and when somebody else
+was faster, it is refused.
+
+All other objects follow from the definition. What it needs is made before the URL map refers to it; what it does not need
+any more is removed after. Each of these rounds begins with reading, and goes by the definition that is stored then, so
+that of two writers the last one leaves everything as it should be. The URL map is the first object that is made and the
+last that is deleted, so whatever a run leaves behind that was cut off, the next one finds.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import (
+    BalancerError,
+    ChangedMeanwhileError,
+    MemberHealth,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint, require_port
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.google_cloud_api import (
+    AUTH_KINDS,
+    Api,
+    ConditionError,
+    ExistsError,
+    GoneError,
+    InUseError,
+    Operation,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.google_cloud_objects import (
+    BASE,
+    CHECK_TYPES,
+    GROUPS,
+    KINDS,
+    PROTOCOLS,
+    Json,
+    Place,
+    Ref,
+    Wanted,
+    check_definition,
+    decode,
+    describe,
+    encode,
+    is_checked,
+    link,
+    reweighed,
+    same,
+    same_map,
+    wanted_map,
+    wanted_objects,
+    weights,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import require_path
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import (
+    Observed,
+    Plan,
+    Traffic,
+    traffic_weight,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_host_name
+
+DEFAULTS: dict[str, Any] = {
+    "zones": {},
+    "network": "",
+    "protocol": "HTTP",
+    "retries": 2,
+    "certificates": [],
+    "certificate_map": "",
+    "labels": {},
+    "health_check_type": "HTTP",
+    "health_check_port": 0,
+    "health_check_path": "",
+    "health_check_host": "",
+    "health_check_interval": 5,
+    "health_check_threshold": 2,
+}
+# How Google Cloud is reached, and which load balancer it is about; the rest is stored with the definition.
+_ACCESS = (
+    "url_map",
+    "project",
+    "auth_kind",
+    "service_account_file",
+    "service_account_contents",
+    "service_account_email",
+    "access_token",
+    "scopes",
+    "endpoint_url",
+    "ca_path",
+    "validate_certs",
+    "timeout",
+    "operation_timeout",
+)
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+_LABEL = re.compile(r"[a-z0-9_-]{0,63}")
+_RANGES = {"retries": (0, 10), "health_check_interval": (1, 300), "health_check_threshold": (1, 10)}
+_HEALTH_SECONDS = 2.0
+# Rounds until everything is as the definition says. One is enough, unless somebody else is at it as well.
+_ROUNDS = 6
+# What can be made ours, since its description can be changed.
+_ADOPTABLE = ("healthChecks", "backendServices")
+
+
+def arguments() -> dict[str, Any]:
+    """Give the suboptions of the module's option ``google_cloud``."""
+    return {
+        "url_map": {"type": "str", "required": True},
+        "project": {"type": "str"},
+        "auth_kind": {"type": "str", "choices": list(AUTH_KINDS)},
+        "service_account_file": {"type": "path"},
+        "service_account_contents": {"type": "jsonarg", "no_log": True},
+        "service_account_email": {"type": "str"},
+        "access_token": {"type": "str", "no_log": True},
+        "scopes": {"type": "list", "elements": "str"},
+        "endpoint_url": {"type": "str"},
+        "ca_path": {"type": "path"},
+        "validate_certs": {"type": "bool", "default": True},
+        "timeout": {"type": "float", "default": 20.0},
+        "operation_timeout": {"type": "float", "default": 300.0},
+        "zones": {"type": "dict"},
+        "network": {"type": "str"},
+        "protocol": {"type": "str", "choices": list(PROTOCOLS)},
+        "retries": {"type": "int"},
+        "certificates": {"type": "list", "elements": "str"},
+        "certificate_map": {"type": "str"},
+        "labels": {"type": "dict"},
+        "health_check_type": {"type": "str", "choices": list(CHECK_TYPES)},
+        "health_check_port": {"type": "int"},
+        "health_check_path": {"type": "str"},
+        "health_check_host": {"type": "str"},
+        "health_check_interval": {"type": "int"},
+        "health_check_threshold": {"type": "int"},
+    }
+
+
+def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Check and take over what the user set of the balancer's settings.
+
+    :raises InputError: on a value that Google Cloud would refuse in the middle of a change.
+    """
+    given = {key: value for key, value in params.items() if value is not None and key not in _ACCESS}
+    for key, (least, most) in _RANGES.items():
+        if key in given and not least <= given[key] <= most:
+            raise InputError(f"google_cloud.{key}: {given[key]} is out of range.", hint=f"Use {least} to {most}.")
+    if given.get("health_check_port"):
+        require_port(given["health_check_port"], "google_cloud.health_check_port")
+    require_path(given.get("health_check_path", ""), "google_cloud.health_check_path")
+    if given.get("health_check_host"):
+        require_host_name(given["health_check_host"], "google_cloud.health_check_host")
+    given = {key: _texts(value) if key in ("zones", "labels") else value for key, value in given.items()}
+    for member, zone in given.get("zones", {}).items():
+        if not _NAME.fullmatch(zone):
+            raise InputError(
+                f"google_cloud.zones[{member}]: {zone!r} is no zone.", hint="Use a name such as europe-west1-b."
+            )
+    for key, value in given.get("labels", {}).items():
+        if not (key[:1].isalpha() and _LABEL.fullmatch(key) and _LABEL.fullmatch(value)):
+            raise InputError(
+                f"google_cloud.labels: {key}={value} is no label.",
+                hint="Use lower-case letters, digits, '-' and '_', at most 63, and a letter first.",
+            )
+    return given
+
+
+def _texts(entries: Mapping[Any, Any]) -> dict[str, str]:
+    return {str(key): str(value) for key, value in entries.items()}
+
+
+@dataclass
+class _Found:
+    """What Google Cloud has.
+
+    :ivar map: the URL map, ``None`` where there is none.
+    :ivar endpoint: the definition in it, ``None`` where it is not ours.
+    :ivar problem: why it is not.
+    :ivar objects: everything else whose name is ours.
+    :ivar inside: what our network endpoint groups hold.
+    """
+
+    map: Json | None = None
+    endpoint: Endpoint | None = None
+    problem: str = ""
+    objects: dict[Ref, Json] = field(default_factory=dict)
+    inside: dict[Ref, list[Json]] = field(default_factory=dict)
+
+
+class GoogleCloud:
+    """The balancer behind :class:`Balancer`.
+
+    :param access: the options by which Google Cloud is reached, and the name of the URL map.
+    :param adopt: whether objects that are not ours may be taken over.
+    """
+
+    # Its checkers can only GET.
+    predicts = False
+
+    def __init__(self, access: Mapping[str, Any], adopt: bool = False) -> None:
+        self._access = access
+        self._adopt = adopt
+        if not _NAME.fullmatch(access["url_map"]):
+            raise InputError(
+                f"google_cloud.url_map: {access['url_map']!r} is no name of a URL map.",
+                hint="Use lower-case letters, digits and '-', at most 63, and a letter first.",
+            )
+        self._api = Api(access)
+        self._place = Place(self._api.project, access["url_map"])
+        # What was read before the change.
+        self._found = _Found()
+        self._asked = float("-inf")
+
+    def defaults(self) -> dict[str, Any]:
+        """Give every setting with its default."""
+        return dict(DEFAULTS)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep nobody out: Google refuses who comes with an old fingerprint of the URL map."""
+        return nullcontext()
+
+    def read(self) -> Observed:
+        """Read the URL map, and all objects that belong to it."""
+        self._found = found = self._look()
+        if found.endpoint is None:
+            if found.problem and not self._adopt:
+                raise BalancerError(
+                    f"the URL map {self._place.url_map} {found.problem}; nothing is changed.",
+                    hint="Set adopt=true to replace it, or use another name.",
+                )
+            return Observed()
+        return self._observed(found, found.endpoint)
+
+    def _look(self) -> _Found:
+        found = _Found(map=self._api.get(self._place.map))
+        if found.map is not None:
+            try:
+                found.endpoint = decode(found.map.get("description", ""))
+            except ValueError as error:
+                found.problem = str(error)
+        for kind in KINDS:
+            found.objects |= self._api.listed(kind, self._place.url_map)
+        for ref in found.objects:
+            if ref.kind in GROUPS and self._is_ours(found.objects[ref]):
+                found.inside[ref] = self._api.inside(ref)
+        return found
+
+    def _is_ours(self, body: Mapping[str, Any]) -> bool:
+        return bool(body.get("description") == self._place.mark)
+
+    def _observed(self, found: _Found, endpoint: Endpoint) -> Observed:
+        wanted = wanted_objects(self._place, endpoint)
+        present = found.map or {}
+        if same_map(wanted_map(self._place, endpoint, closed=True), present):
+            return Observed(endpoint, None, ("its creation or removal was interrupted",))
+        complaints = []
+        body = wanted_map(self._place, endpoint)
+        if not same_map(reweighed(body, present), present):
+            complaints.append("the URL map was changed by hand, or by another version")
+        traffic = self._traffic(endpoint, present)
+        if not complaints and traffic is None and not same_map(body, present):
+            complaints.append("weights of single models were changed by hand")
+        if names := self._missing(wanted, found):
+            complaints.append(f"missing: {_names(names)}")
+        if names := self._changed(wanted, found):
+            complaints.append(f"changed by hand, or by another version: {_names(names)}")
+        if names := self._left(wanted, found):
+            complaints.append(f"left by a change that was interrupted: {_names(names)}")
+        return Observed(endpoint, traffic, tuple(complaints))
+
+    def _traffic(self, endpoint: Endpoint, present: Mapping[str, Any]) -> dict[str, Traffic] | None:
+        """Give what the URL map gives each member; ``None`` where all is as it should be."""
+        listed = weights(present)
+        traffic = {}
+        for member in endpoint.members:
+            weight = listed.get(link(self._place.service(member.name).link(self._place.project)), 0)
+            live = Traffic(weight)
+            if member.state == "standby":
+                live = Traffic(weight, "active") if weight else Traffic(traffic_weight(member))
+            traffic[member.name] = live
+        usual = {member.name: Traffic(traffic_weight(member)) for member in endpoint.members}
+        return None if traffic == usual else traffic
+
+    def _missing(self, wanted: Wanted, found: _Found) -> list[Ref]:
+        return [ref for ref in wanted.objects if ref not in found.objects]
+
+    def _left(self, wanted: Wanted, found: _Found) -> list[Ref]:
+        return [ref for ref, body in found.objects.items() if ref not in wanted.objects and self._is_ours(body)]
+
+    def _changed(self, wanted: Wanted, found: _Found) -> list[Ref]:
+        """Name the objects that are there and not as wanted, and the groups that do not hold what they should."""
+        changed = []
+        for ref, body in wanted.objects.items():
+            present = self._resolved(found, ref)
+            if present is None:
+                continue
+            if not same(body, present) or not self._is_labelled(ref, present):
+                changed.append(ref)
+            elif ref in wanted.inside and self._amiss(wanted, found, ref) != ([], []):
+                changed.append(ref)
+        return changed
+
+    def _is_labelled(self, ref: Ref, present: Mapping[str, Any]) -> bool:
+        if ref.kind != "globalForwardingRules" or self._labels is None:
+            return True
+        return bool(present.get("labels", {}) == self._labels)
+
+    @property
+    def _labels(self) -> dict[str, str] | None:
+        endpoint = self._goal
+        return dict(endpoint.settings["labels"]) if endpoint else None
+
+    @property
+    def _goal(self) -> Endpoint | None:
+        return self._found.endpoint
