@@ -119,15 +119,16 @@ package: env ## Build the collection, install it into a clean place and look at 
 
 # Beside the development environment, since botocore and the Kubernetes client want different versions of python-dateutil.
 build/balancers/python/.complete: tests/balancers/requirements.lock .venv/.complete
-	@echo "The Python environment of Route 53"
+	@echo "The Python environment of the clouds' balancers"
 	@$(UV) venv --quiet --clear --python $(BIN)/python build/balancers/python
 	@$(UV) pip sync --quiet --require-hashes --python build/balancers/python $<
 	@touch $@
 
+CLOUDS := $(wildcard $(addprefix tests/balancers/test_,cloudflare.py google_cloud.py route53.py traffic_manager.py))
 .PHONY: balancers
-balancers: env build/balancers/python/.complete ## Run the tests of each balancer against the real one, of Route 53 against moto
-	@$(PYTEST) tests/balancers --ignore tests/balancers/test_route53.py
-	@build/balancers/python/bin/pytest -vv --tb=short tests/balancers/test_route53.py
+balancers: env build/balancers/python/.complete ## Run the tests of each balancer, against the real one or a cloud's stand-in
+	@$(PYTEST) $(CLOUDS:%=--ignore %) tests/balancers
+	@build/balancers/python/bin/pytest -n 2 -vv --tb=short $(CLOUDS)
 
 .PHONY: faults quick-faults
 faults: env ## Run the tests of what goes wrong in a real fleet, on the local one

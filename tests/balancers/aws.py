@@ -3,8 +3,8 @@
 """Route 53 by moto's server, on a free port of 127.0.0.1, and held to the rules by which AWS takes or refuses a change.
 
 moto takes changes that AWS refuses: it deletes what was there once, creates what is there, does a part of a batch, and
-knows no rules for groups of records, nor those of CallerReference. :class:`Cloud` does these calls by AWS's documented
-rules, on moto's own records and health checks. It also plays name server and health checker: :meth:`Cloud.shares`
+knows no rules for groups of records, nor those of CallerReference. :class:`Aws` does these calls by AWS's documented
+rules, on moto's own records and health checks. It also plays name server and health checker: :meth:`Aws.shares`
 answers as AWS documents that its name servers do. Neither is AWS.
 """
 
@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import copy
 import re
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
+from botocore.client import BaseClient
 from moto.core.exceptions import ServiceException
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.route53 import models, responses
-from werkzeug.serving import make_server
+from werkzeug import Request, Response
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Result
-from ansible_collections.modelfleet.serving.plugins.module_utils._features import global_endpoint, global_endpoint_info
-
-from .lab import complete
+from .cloud import Cloud, CloudLab
 
 ACCOUNT, PARTITION = "123456789012", "aws"
 ZONE, RECORD = "example.org", "models.example.org"
@@ -42,14 +39,12 @@ _OPERATIONS = (
     ("POST", r"tags/healthcheck/[^/]+", "ChangeTagsForResource"),
     ("GET", r"change/[^/]+", "GetChange"),
 )
-_ERRORS = {"Throttling": 400, "PriorRequestNotComplete": 400, "AccessDenied": 403, "InternalFailure": 500}
-
-
-class Quiet(MotoRequestHandler):
-    """A request handler that writes no line a request."""
-
-    def log_request(self, *_unused: Any) -> None:
-        """Say nothing."""
+_ERRORS = {
+    "throttled": ("Throttling", 400),
+    "busy": ("PriorRequestNotComplete", 400),
+    "forbidden": ("AccessDenied", 403),
+    "broken": ("InternalFailure", 500),
+}
 
 
 class RefusedError(ServiceException):
@@ -78,31 +73,24 @@ def as_api(record: models.RecordSet) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def value_of(entry: dict[str, Any]) -> str:
+    """Give the address that a record set answers."""
+    return str(entry["Values"][0]).rstrip(".")
+
+
 def policy(entry: dict[str, Any]) -> str:
     """Name the routing policy of a record set."""
     return next((name for name in ("Weight", "Region", "Failover", "GeoLocation") if name in entry), "simple")
 
 
-class Cloud:
-    """An account with one public zone, and what a test wants to know of it.
+class Aws(Cloud):
+    """An account with one public zone.
 
-    :ivar calls: operations in order.
-    :ivar faults: what the next calls of an operation are answered, one each: an error's code, or ``lost`` for an answer
-        that does not arrive.
     :ivar pending: how many times a change is still pending.
-    :ivar sick: addresses whose health checks fail.
-    :ivar problems: what must never be.
-    :ivar before: called with the operation before each call.
     """
 
     def __init__(self) -> None:
-        self.calls: list[str] = []
-        self.faults: list[tuple[str, str]] = []
         self.pending = 0
-        self.sick: set[str] = set()
-        self.problems: list[str] = []
-        self.before: Callable[[str], None] = lambda _operation: None
-        self.leaving = False
         self._references: dict[str, Any] = {}
         models.route53_backends.reset()
         self.backend = models.route53_backends[ACCOUNT][PARTITION]
@@ -111,11 +99,7 @@ class Cloud:
         )
         self.zone_id = zone.resource_id
         self._app = DomainDispatcherApplication(create_backend_app)
-        self._lock = threading.Lock()
-        self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=Quiet)
-        self.url = f"http://127.0.0.1:{self._server.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
+        super().__init__()
 
     def install(self, monkeypatch: Any) -> None:
         """Put AWS's rules into moto."""
@@ -150,36 +134,33 @@ class Cloud:
         monkeypatch.setattr(responses.Route53, "get_change", get_change)
         monkeypatch.setattr(responses.Route53, "get_health_check_status", get_status)
 
-    def close(self) -> None:
-        """End the server."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def operation(self, request: Request) -> str:
+        """Name the operation that a request is."""
+        path = request.path.removeprefix("/2013-04-01/")
+        return next(
+            name for method, pattern, name in _OPERATIONS if method == request.method and re.fullmatch(pattern, path)
+        )
 
-    def _serve(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
-        path = environ["PATH_INFO"].removeprefix("/2013-04-01/")
-        operation = next(
-            name
-            for method, pattern, name in _OPERATIONS
-            if method == environ["REQUEST_METHOD"] and re.fullmatch(pattern, path)
-        )
-        self.before(operation)
-        with self._lock:
-            self.calls.append(operation)
-            fault = next((entry for entry in self.faults if entry[0] == operation), None)
-            if fault is None:
-                return self._app(environ, start)  # type: ignore[no-any-return]
-            self.faults.remove(fault)
-            code = fault[1]
-            if code == "lost":
-                list(self._app(environ, lambda *_unused: None))
-                code = "InternalFailure"
-        status = _ERRORS[code]
+    def is_read(self, operation: str) -> bool:
+        """Tell whether an operation changes nothing."""
+        return operation.startswith(("List", "Get"))
+
+    def answer(self, request: Request) -> Response:
+        """Let moto carry a request out."""
+        return Response.from_app(self._app, request.environ)
+
+    def refuse(self, code: str) -> Response:
+        """Give AWS's answer to a fault."""
+        word, status = _ERRORS[code]
         body = (
-            f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>as the test asks</Message></Error>"
+            f"<ErrorResponse><Error><Type>Sender</Type><Code>{word}</Code><Message>as the test asks</Message></Error>"
+            "<RequestId>1</RequestId></ErrorResponse>"
         )
-        start(f"{status} Error", [("Content-Type", "text/xml")])
-        return [f"{body}<RequestId>1</RequestId></ErrorResponse>".encode()]
+        return Response(body, status, content_type="text/xml")
+
+    def ours(self) -> list[str]:
+        """Name every record and every health check."""
+        return [str(key(entry)) for entry in self.records()] + list(self.backend.health_checks)
 
     def snapshot(self) -> Callable[[], None]:
         """Remember everything there is; gives what brings it back."""
@@ -193,12 +174,6 @@ class Cloud:
             self._references = dict(references)
 
         return restore
-
-    def writes(self) -> list[str]:
-        """Give the calls that were no reads, and forget all calls."""
-        found = [call for call in self.calls if not call.startswith(("List", "Get"))]
-        self.calls.clear()
-        return found
 
     def _get_change(self, own: Any) -> Any:
         status = "PENDING" if self.pending else "INSYNC"
@@ -230,7 +205,7 @@ class Cloud:
 
     def put(self, **entry: Any) -> None:
         """Write a record as somebody else."""
-        self._apply([{"Action": "UPSERT", "ResourceRecordSet": {"Name": f"{RECORD}.", "TTL": 60, **entry}}])
+        self._change([{"Action": "UPSERT", "ResourceRecordSet": {"Name": f"{RECORD}.", "TTL": 60, **entry}}])
 
     def remove(self, identifier: str) -> None:
         """Delete a record as somebody else."""
@@ -238,12 +213,6 @@ class Cloud:
         zone.rrsets = [entry for entry in zone.rrsets if entry.set_identifier != identifier]
 
     def _change(self, batch: list[dict[str, Any]]) -> None:
-        served = self.shares()
-        self._apply(batch)
-        if served and not self.shares() and not self.leaving:
-            self.problems.append("nobody answers any more")
-
-    def _apply(self, batch: list[dict[str, Any]]) -> None:
         zone = self.backend.get_hosted_zone(self.zone_id)
         now = {key(as_api(entry)): entry for entry in zone.rrsets}
         problems = []
@@ -322,12 +291,12 @@ class Cloud:
             if not chosen:
                 chosen = [{**entry, "Weight": 1} for entry in well]
             total = sum(entry["Weight"] for entry in chosen)
-            return {entry["Values"][0]: entry["Weight"] / total for entry in chosen}
+            return {value_of(entry): entry["Weight"] / total for entry in chosen}
         if kind == "Failover":
             role = {entry["Failover"]: entry for entry in entries}
             first, second = role.get("PRIMARY"), role.get("SECONDARY")
             entry = second if second and self._well(second) and not (first and self._well(first)) else first or second
-            return {entry["Values"][0]: 1.0} if entry else {}
+            return {value_of(entry): 1.0} if entry else {}
         if kind == "GeoLocation":
             wanted = place or {}
             steps: list[dict[str, str]] = [{"CountryCode": "*"}]
@@ -338,70 +307,47 @@ class Cloud:
             for step in steps:
                 found = [entry for entry in well if entry["GeoLocation"] == step]
                 if found:
-                    return {found[0]["Values"][0]: 1.0}
+                    return {value_of(found[0]): 1.0}
             return {}
-        return {value: 1.0 / len(well) for entry in well for value in entry["Values"][:1]}
+        return {value_of(entry): 1.0 / len(well) for entry in well}
 
     def _well(self, entry: dict[str, Any]) -> bool:
         check = entry.get("HealthCheckId")
         return not check or self._passes(check)
 
 
-class AwsLab:
-    """The module in front of a :class:`Cloud`, with three members named a, b and c."""
+class AwsLab(CloudLab):
+    """The module in front of :class:`Aws`."""
 
-    def __init__(self, cloud: Cloud) -> None:
-        self.cloud = cloud
+    balancer = "route53"
+    cloud: Aws
 
-    def params(self, **changed: Any) -> dict[str, Any]:
-        """Give a task's options as Ansible would, after the argument spec."""
-        given = {
-            "balancer": "route53",
-            "name": "models",
-            "members": [{"name": name, "address": f"{name}.edge.example.net"} for name in "abc"],
-            "models": [{"name": "iris"}],
-            "wait_timeout": 5,
-            **changed,
-        }
-        given["route53"] = {
+    def access(self) -> dict[str, Any]:
+        """Give the options by which the zone is reached."""
+        return {
             "hosted_zone": ZONE,
             "record": RECORD,
             "access_key": "testing",
             "secret_key": "testing",
             "endpoint_url": self.cloud.url,
-            **changed.get("route53", {}),
         }
-        return complete(global_endpoint.FEATURE.arguments, given)
 
-    def run(self, check: bool = False, **changed: Any) -> Result:
-        """Run the feature behind the module global_endpoint."""
-        return global_endpoint.FEATURE.run(Call(self.params(**changed), check_mode=check))
+    @staticmethod
+    def call() -> tuple[type, str]:
+        """Give what each call of the API goes through."""
+        return BaseClient, "_make_api_call"
 
-    def change(self, name: str, state: str | None = None, **more: Any) -> Result:
-        """Change one member."""
-        given = {"name": name, "state": state, "weight": more.pop("weight", None)}
-        return self.run(members=[given], exclusive_members=False, models=None, **more)
-
-    def info(self) -> dict[str, Any]:
-        """Run the feature behind the module global_endpoint_info."""
-        params = self.params()
-        arguments = global_endpoint_info.FEATURE.arguments
-        given = {"balancer": "route53", "route53": {**params["route53"]}}
-        return global_endpoint_info.FEATURE.run(Call(complete(arguments, given))).values
+    def foreign(self) -> None:
+        """Put a record at the endpoint's name."""
+        self.cloud.put(Type="A", ResourceRecords=[{"Value": "9.9.9.9"}])
 
     def settled(self) -> dict[str, Any]:
         """Assert that nothing is left to do, that nothing is left behind, and that nothing bad ever was."""
+        info = super().settled()
         checks, tags = self.cloud.backend.health_checks, self.cloud.backend.resource_tags
-        info = self.info()
-        assert self.cloud.problems == []
-        assert info["drift"] == []
         used = {entry["HealthCheckId"] for entry in self.cloud.records() if "HealthCheckId" in entry}
         used |= {child for check in used for child in checks[check].children or ()}
         # A member without a record is still checked.
         bare = {member["name"] for member in info["members"]} - {tags[check]["modelfleet:member"] for check in used}
         assert {check for check in checks if tags[check]["modelfleet:member"] not in bare} == used
         return info
-
-    def drained(self) -> set[str]:
-        """Name the drained members."""
-        return {member["name"] for member in self.info()["members"] if member["state"] == "drained"}

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,13 +21,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.defin
     Member,
     Model,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 
-from .aws import RECORD, ZONE, AwsLab, Cloud
-
-MODELS = [{"name": "iris"}, {"name": "half_plus_two"}]
-WEIGHTED = {name: f"{name}.edge.example.net." for name in "abcd"}
+from .aws import RECORD, ZONE, Aws, AwsLab
+from .lab import toggle_together
+from .scenarios import MODELS, Scenarios, cut_everywhere
 
 
 @pytest.fixture
@@ -41,7 +38,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsLab]:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     monkeypatch.setattr(route53, "_HEALTH_SECONDS", 0.0)
     monkeypatch.setattr(route53_api, "_PENDING_SECONDS", 0.01)
-    cloud = Cloud()
+    cloud = Aws()
     cloud.install(monkeypatch)
     try:
         yield AwsLab(cloud)
@@ -66,74 +63,16 @@ def one_client(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def shares(**members: float) -> Any:
     """Give the answers by member, as the name servers should give them."""
-    return pytest.approx({WEIGHTED[name]: share for name, share in members.items()})
+    return pytest.approx({AwsLab.address(name): share for name, share in members.items()})
 
 
-def test_life(lab: AwsLab, one_client: None) -> None:
-    cloud = lab.cloud
-    foretold = lab.run(check=True, models=MODELS)
-    assert foretold.changed
-    assert lab.info()["exists"] is False
-    assert cloud.writes() == []
-    done = lab.run(models=MODELS)
-    assert done.diff == foretold.diff
-    assert done.values == foretold.values
-    assert cloud.shares() == shares(a=1 / 3, b=1 / 3, c=1 / 3)
-    lab.settled()
+@pytest.mark.usefixtures("one_client")
+class TestScenarios(Scenarios):
+    shift = "ChangeResourceRecordSets"
+    faults = ("ListResourceRecordSets", "CreateHealthCheck", "ChangeTagsForResource", shift)
 
-    # A run without a change only reads.
-    cloud.calls.clear()
-    again = lab.run(models=MODELS, wait=False)
-    assert (again.changed, again.diff) == (False, [])
-    assert cloud.calls == ["ListHostedZonesByName", *["ListResourceRecordSets"] * 2, "ListHealthChecks"]
-
-    # A drain is one write, and stays through a later run of the whole definition.
-    cloud.calls.clear()
-    assert [step["action"] for step in lab.change("a", "drained").values["steps"]] == ["drain"]
-    assert cloud.writes() == ["ChangeResourceRecordSets"]
-    assert cloud.shares() == shares(b=0.5, c=0.5)
-    assert not lab.change("a", "drained").changed
-    assert not lab.run(models=MODELS).changed
-    assert cloud.writes() == []
-    # It is still checked, so that a failback knows.
-    assert [member["up"] for member in lab.info()["members"]] == [True, True, True]
-    lab.settled()
-
-    # Failback, too.
-    lab.change("a", "active")
-    assert cloud.writes() == ["ChangeResourceRecordSets"]
-    assert cloud.shares() == shares(a=1 / 3, b=1 / 3, c=1 / 3)
-
-    # A member more, two fewer.
-    lab.run(members=[{"name": "d", "address": "d.edge.example.net"}], exclusive_members=False, models=None)
-    assert cloud.shares() == shares(a=0.25, b=0.25, c=0.25, d=0.25)
-    lab.settled()
-    lab.run(members=[{"name": name} for name in "bd"], models=None)
-    assert cloud.shares() == shares(b=0.5, d=0.5)
-    lab.settled()
-
-    cloud.leaving = True
-    assert lab.run(check=True, state="absent", members=None, models=None).changed
-    assert lab.run(state="absent", members=None, models=None).changed
-    assert (cloud.records(), cloud.backend.health_checks) == ([], {})
-    cloud.calls.clear()
-    assert not lab.run(state="absent", members=None, models=None).changed
-    assert cloud.writes() == []
-
-
-def test_a_canary_by_weights(lab: AwsLab, one_client: None) -> None:
-    lab.run(
-        members=[
-            {"name": "a", "address": "a.edge.example.net"},
-            {"name": "b", "address": "b.edge.example.net", "weight": 1},
-        ]
-    )
-    for weight in (1, 10, 50, 100):
-        lab.cloud.calls.clear()
-        lab.change("b", weight=weight)
-        assert len(lab.cloud.writes()) == (weight != 1)
-        assert lab.cloud.shares() == shares(a=100 / (100 + weight), b=weight / (100 + weight))
-    lab.settled()
+    def test_another_change_is_still_under_way(self, lab: AwsLab) -> None:
+        self.test_what_passes_is_tried_again(lab, "busy")
 
 
 def test_members_fail_and_a_standby_takes_over(lab: AwsLab, one_client: None) -> None:
@@ -208,7 +147,7 @@ def test_latency(lab: AwsLab, one_client: None) -> None:
     locations = {"eu-west-1": ["a", "b"], "us-east-1": ["c"]}
     lab.run(route53={"policy": "latency", "locations": locations})
     regions = {entry["Region"]: entry["Values"] for entry in lab.cloud.records() if "Region" in entry}
-    assert regions == {"eu-west-1": [WEIGHTED["a"]], "us-east-1": [WEIGHTED["c"]]}
+    assert regions == {"eu-west-1": ["a.edge.example.net."], "us-east-1": ["c.edge.example.net."]}
     lab.change("a", "drained")
     lab.change("c", "drained")
     assert lab.cloud.shares() == shares(b=1)
@@ -298,20 +237,6 @@ def test_addresses_and_kinds_of_checks(lab: AwsLab, one_client: None) -> None:
     lab.settled()
 
 
-def test_what_is_not_ours_is_left_alone(lab: AwsLab, one_client: None) -> None:
-    cloud = lab.cloud
-    cloud.put(Type="A", ResourceRecords=[{"Value": "9.9.9.9"}])
-    for given in ({}, {"state": "absent", "members": None, "models": None}):
-        with pytest.raises(BalancerError, match="records that were made by hand"):
-            lab.run(**given)
-    with pytest.raises(BalancerError, match="adopt=true"):
-        lab.info()
-    assert cloud.writes() == []
-    lab.run(adopt=True)
-    assert cloud.shares() == shares(a=1 / 3, b=1 / 3, c=1 / 3)
-    lab.settled()
-
-
 def test_a_definition_that_is_not_ours_is_left_alone(lab: AwsLab, one_client: None) -> None:
     lab.cloud.put(Name=f"_modelfleet.{RECORD}.", Type="TXT", ResourceRecords=[{"Value": '"v=other"'}])
     with pytest.raises(BalancerError, match=r"TXT record _modelfleet\.models\.example\.org is somebody else's"):
@@ -390,32 +315,21 @@ def test_a_record_of_another_type_by_hand_is_removed(lab: AwsLab, one_client: No
     lab.settled()
 
 
-def meanwhile(lab: AwsLab, action: Callable[[], Any], operation: str = "ChangeResourceRecordSets") -> None:
-    """Do something just before the next call of an operation."""
-
-    def before(called: str) -> None:
-        if called == operation:
-            lab.cloud.before = lambda _called: None
-            action()
-
-    lab.cloud.before = before
-
-
 def test_of_two_writers_none_loses_a_change(lab: AwsLab, one_client: None) -> None:
     lab.run()
-    meanwhile(lab, lambda: lab.change("b", "drained", wait=False))
+    lab.meanwhile(lambda: lab.change("b", "drained", wait=False), "ChangeResourceRecordSets")
     lab.change("a", "drained")
     assert lab.drained() == {"a", "b"}
     assert lab.cloud.shares() == shares(c=1)
     # Also while health checks are made.
-    meanwhile(lab, lambda: lab.run(members=None, models=MODELS, wait=False))
+    lab.meanwhile(lambda: lab.run(members=None, models=MODELS, wait=False), "ChangeResourceRecordSets")
     lab.run(members=[{"name": "d", "address": "d.edge.example.net"}], exclusive_members=False, models=None)
     assert lab.cloud.shares() == shares(c=0.5, d=0.5)
     lab.settled()
 
 
 def test_two_who_create_it(lab: AwsLab, one_client: None) -> None:
-    meanwhile(lab, lambda: lab.run(wait=False))
+    lab.meanwhile(lambda: lab.run(wait=False), "ChangeResourceRecordSets")
     lab.run()
     assert lab.cloud.shares() == shares(a=1 / 3, b=1 / 3, c=1 / 3)
     lab.settled()
@@ -423,70 +337,8 @@ def test_two_who_create_it(lab: AwsLab, one_client: None) -> None:
 
 def test_many_writers(lab: AwsLab) -> None:
     lab.run()
-    errors: list[Exception] = []
-
-    def toggle(name: str) -> None:
-        try:
-            for state in ("drained", "active", "drained"):
-                lab.change(name, state, wait=False)
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=toggle, args=(name,)) for name in "ab"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    assert toggle_together(lambda name, state: lab.change(name, state, wait=False), 3) == []
     assert lab.cloud.shares() == shares(c=1)
-    lab.settled()
-
-
-def test_the_rules_hold_against_who_is_faster(lab: AwsLab, one_client: None) -> None:
-    lab.run()
-    # The last but one, drained at the same time as the last.
-    lab.change("c", "drained")
-    meanwhile(lab, lambda: lab.change("b", "drained", wait=False))
-    with pytest.raises(RefusedError, match="rule min_active"):
-        lab.change("a", "drained")
-    assert lab.cloud.shares() == shares(a=1)
-    # An older lock, and an older decision.
-    meanwhile(lab, lambda: lab.change("b", "active", epoch=5, wait=False))
-    with pytest.raises(RefusedError, match="rule epoch"):
-        lab.change("c", "active", epoch=4)
-    assert lab.info()["epoch"] == 5
-    seen = lab.info()["digest"]
-    meanwhile(lab, lambda: lab.change("b", weight=9, wait=False))
-    with pytest.raises(RefusedError, match="rule if_digest"):
-        lab.change("b", "drained", if_digest=seen)
-    assert lab.cloud.shares() == shares(a=100 / 109, b=9 / 109)
-    assert lab.change("b", "drained", epoch=6).values["epoch"] == 6
-    lab.settled()
-
-
-@pytest.mark.parametrize("code", ["Throttling", "PriorRequestNotComplete", "InternalFailure", "lost"])
-def test_what_passes_is_tried_again(lab: AwsLab, one_client: None, code: str) -> None:
-    operations = ("ListResourceRecordSets", "CreateHealthCheck", "ChangeTagsForResource", "ChangeResourceRecordSets")
-    lab.cloud.faults = [(operation, code) for operation in operations]
-    lab.run()
-    assert lab.cloud.faults == []
-    assert lab.cloud.shares() == shares(a=1 / 3, b=1 / 3, c=1 / 3)
-    lab.settled()
-    # The batch that counts, too.
-    lab.cloud.faults = [("ChangeResourceRecordSets", code)]
-    lab.change("a", "drained")
-    assert lab.cloud.shares() == shares(b=0.5, c=0.5)
-    lab.settled()
-
-
-def test_what_lasts_is_told(lab: AwsLab, one_client: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    lab.run()
-    before = lab.cloud.records()
-    monkeypatch.setattr(route53_api, "_ATTEMPTS", 2)
-    lab.cloud.faults = [("ChangeResourceRecordSets", "AccessDenied")]
-    with pytest.raises(BalancerError, match=r"AccessDenied.*permissions that docs/route53\.md lists"):
-        lab.run(members=[{"name": "d", "address": "d.edge.example.net"}], exclusive_members=False)
-    assert lab.cloud.records() == before
     lab.settled()
 
 
@@ -501,95 +353,20 @@ def test_it_waits_for_all_name_servers(lab: AwsLab, one_client: None) -> None:
     assert not lab.change("a", "drained").changed
 
 
-class Cut(BaseException):
-    """The end of the process, wherever it is."""
-
-
-SCENARIOS: dict[str, Callable[[AwsLab], Any]] = {
-    "create": lambda lab: lab.run(models=MODELS, wait=False),
-    "drain": lambda lab: lab.change("a", "drained", wait=False),
-    "failover": lambda lab: lab.run(
-        members=[{"name": "a", "state": "drained"}, {"name": "c", "state": "active"}],
-        exclusive_members=False,
-        models=None,
-        wait=False,
-    ),
-    "canary": lambda lab: lab.change("a", weight=10, wait=False),
-    "add and remove": lambda lab: lab.run(
-        members=[{"name": name, "address": f"{name}.edge.example.net"} for name in "bcd"], wait=False
-    ),
+CUTS: dict[str, Callable[[AwsLab], Any]] = {
     "path": lambda lab: lab.run(members=None, models=None, route53={"health_check_path": "/healthz"}, wait=False),
-    "model": lambda lab: lab.run(members=None, models=MODELS, wait=False),
     "policy": lambda lab: lab.run(
         members=None,
         models=None,
         route53={"policy": "latency", "locations": {"eu-west-1": ["a", "b", "c"]}},
         wait=False,
     ),
-    "teardown": lambda lab: lab.run(state="absent", members=None, models=None),
-    "teardown after a cut creation": lambda lab: lab.run(state="absent", members=None, models=None),
 }
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", CUTS)
 def test_cut_after_every_call(lab: AwsLab, one_client: None, monkeypatch: pytest.MonkeyPatch, scenario: str) -> None:
-    from botocore.client import BaseClient
-
-    cloud, act = lab.cloud, SCENARIOS[scenario]
-    left = 10**6
-    call = BaseClient._make_api_call
-
-    def counted(self: Any, operation: str, params: dict[str, Any]) -> Any:
-        nonlocal left
-        if left <= 0:
-            raise Cut
-        left -= 1
-        answer = call(self, operation, params)
-        if left == 0:
-            raise Cut
-        return answer
-
-    monkeypatch.setattr(BaseClient, "_make_api_call", counted)
-    cloud.leaving = scenario.startswith("teardown")
-    if scenario == "teardown after a cut creation":
-        left = 9
-        with pytest.raises(Cut):
-            lab.run(members=[{"name": "a", "address": "a.edge.example.net"}])
-        left = 10**6
-        assert cloud.backend.health_checks
-    elif scenario != "create":
-        lab.run(wait=False)
-        if scenario == "failover":
-            lab.change("c", "standby", wait=False)
-    restore = cloud.snapshot()
-    act(lab)
-    wanted = (cloud.shares(), len(cloud.backend.health_checks))
-    number = 0
-    while True:
-        number += 1
-        restore()
-        served = cloud.shares()
-        left = number
-        try:
-            act(lab)
-        except Cut:
-            finished = False
-        else:
-            finished = True
-        left = 10**6
-        if served and not cloud.leaving:
-            assert cloud.shares(), f"nobody answers after a cut at call {number}"
-        act(lab)
-        assert (cloud.shares(), len(cloud.backend.health_checks)) == wanted
-        assert not act(lab).changed
-        if not cloud.leaving:
-            lab.settled()
-        else:
-            assert cloud.records() == []
-        assert cloud.problems == []
-        if finished:
-            break
-    assert number > 4
+    cut_everywhere(lab, monkeypatch, lambda: lab.run(wait=False), lambda: CUTS[scenario](lab))
 
 
 def test_zones(lab: AwsLab, one_client: None) -> None:
