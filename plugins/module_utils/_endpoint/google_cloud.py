@@ -49,7 +49,6 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.googl
     check_definition,
     decode,
     describe,
-    encode,
     is_checked,
     link,
     reweighed,
@@ -297,25 +296,262 @@ class GoogleCloud:
         """Name the objects that are there and not as wanted, and the groups that do not hold what they should."""
         changed = []
         for ref, body in wanted.objects.items():
-            present = self._resolved(found, ref)
-            if present is None:
-                continue
-            if not same(body, present) or not self._is_labelled(ref, present):
-                changed.append(ref)
-            elif ref in wanted.inside and self._amiss(wanted, found, ref) != ([], []):
+            present = _resolved(found, ref)
+            if present is not None and not (
+                same(body, present) and _is_labelled(ref, wanted, present) and _amiss(ref, wanted, found) == ([], [])
+            ):
                 changed.append(ref)
         return changed
 
-    def _is_labelled(self, ref: Ref, present: Mapping[str, Any]) -> bool:
-        if ref.kind != "globalForwardingRules" or self._labels is None:
-            return True
-        return bool(present.get("labels", {}) == self._labels)
+    def health(self) -> dict[str, MemberHealth]:
+        """Give what Google's checkers say of each member. Asks at most every few seconds."""
+        time.sleep(max(0.0, self._asked + _HEALTH_SECONDS - time.monotonic()))
+        self._asked = time.monotonic()
+        if self._found.endpoint is None:
+            self.read()
+        endpoint = self._found.endpoint
+        if endpoint is None or not is_checked(endpoint):
+            return {}
+        members = {}
+        for member in endpoint.members:
+            try:
+                found = self._api.health(self._place.service(member.name), self._place.group(endpoint, member))
+            except GoneError:
+                found = []
+            up = bool(found) and set(found) == {"HEALTHY"}
+            reason = "" if up else f"Google's checkers say {', '.join(sorted(set(found))) or 'nothing yet'}"
+            models = [model.name for model in endpoint.models]
+            members[member.name] = MemberHealth(
+                up, dict.fromkeys(models, up), dict.fromkeys(models, reason) if reason else {}
+            )
+        return members
 
-    @property
-    def _labels(self) -> dict[str, str] | None:
-        endpoint = self._goal
-        return dict(endpoint.settings["labels"]) if endpoint else None
+    def errors(self) -> int | None:
+        """Give nothing: Google counts in Cloud Monitoring alone."""
+        return None
 
-    @property
-    def _goal(self) -> Endpoint | None:
-        return self._found.endpoint
+    def check(self, plan: Plan) -> None:
+        """Refuse what a load balancer cannot say, and objects of others that are in the way."""
+        if plan.desired is None:
+            return
+        check_definition(self._place, plan.desired)
+        for ref in wanted_objects(self._place, plan.desired).objects:
+            present = self._found.objects.get(ref)
+            if present is None or self._is_ours(present) or (self._adopt and ref.kind in _ADOPTABLE):
+                continue
+            raise BalancerError(
+                f"{ref.name} ({ref.kind}) exists and is somebody else's; nothing is changed.",
+                hint="Set adopt=true to take it over, or use another url_map."
+                if ref.kind in _ADOPTABLE
+                else "Delete it, or use another url_map.",
+            )
+
+    def diff(self, plan: Plan) -> list[dict[str, str]]:
+        """Give the change of all objects."""
+        if not plan.steps:
+            return []
+        texts = []
+        for endpoint in (plan.observed.endpoint, plan.desired):
+            lines = []
+            if endpoint is not None:
+                wanted = wanted_objects(self._place, endpoint)
+                lines = [f"urlMaps {self._place.url_map}: {describe(wanted_map(self._place, endpoint))}"]
+                lines += [
+                    f"{ref.kind} {ref.name}: {describe(body, wanted.inside.get(ref))}"
+                    for ref, body in wanted.objects.items()
+                ]
+            texts.append("".join(f"{line}\n" for line in lines))
+        if texts[0] == texts[1]:
+            return []
+        header = f"objects of {self._place.url_map} in {self._place.project}"
+        return [{"before_header": header, "after_header": header, "before": texts[0], "after": texts[1]}]
+
+    def apply(self, plan: Plan) -> None:
+        """Make what is needed, change the URL map, and then remove what is not needed any more."""
+        desired = plan.desired
+        if desired is None:
+            self._remove()
+            return
+        if self._found.map is None:
+            # The intent, so that the next run finds what this one leaves behind when it is cut off.
+            self._write(wanted_map(self._place, desired, closed=True))
+        wanted = wanted_objects(self._place, desired)
+        body = wanted_map(self._place, desired)
+        try:
+            self._make(wanted)
+            if not (same_map(body, self._found.map or {}) and self._found.endpoint == desired):
+                self._write(body)
+        except (ExistsError, GoneError) as error:
+            raise self._meanwhile() from error
+        self._settle()
+
+    def _meanwhile(self) -> ChangedMeanwhileError:
+        return ChangedMeanwhileError(
+            f"the URL map {self._place.url_map}, or what belongs to it, is no longer what was read.",
+            hint="Somebody else changes it all the time. Run this again.",
+        )
+
+    def _write(self, body: Json) -> None:
+        """Make the URL map be as given, if it still is as it was read; this shifts all traffic at once."""
+        present = self._found.map
+        try:
+            if present is None:
+                operation = self._api.insert(self._place.map, body)
+            else:
+                operation = self._api.change(
+                    self._place.map, "update", {**body, "fingerprint": present.get("fingerprint", "")}
+                )
+            self._api.finish([operation])
+        except (ConditionError, ExistsError, GoneError) as error:
+            raise self._meanwhile() from error
+        self._found.map = self._api.get(self._place.map)
+        if self._found.map is None or self._found.map.get("description") != body["description"]:
+            raise self._meanwhile()
+
+    def _make(self, wanted: Wanted) -> None:
+        """Make what a member needs before it gets traffic. Nothing is taken away."""
+        found = self._found
+        for kinds in (BASE[:-1], BASE[-1:]):
+            self._api.finish(self._insert(wanted, found, kinds))
+            self._api.finish(self._fill(wanted, found))
+
+    def _insert(self, wanted: Wanted, found: _Found, kinds: Iterable[str]) -> list[Operation]:
+        """Begin to make those objects that are missing."""
+        operations = []
+        for ref, body in wanted.objects.items():
+            if ref.kind in kinds and ref not in found.objects:
+                operations.append(self._api.insert(ref, body))
+                found.objects[ref] = body
+        return operations
+
+    def _fill(self, wanted: Wanted, found: _Found) -> list[Operation]:
+        """Begin to put into the groups what they should hold."""
+        operations = []
+        for ref in wanted.inside:
+            attach, _kept = _amiss(ref, wanted, found)
+            if attach and ref in found.objects:
+                operations.append(self._api.change(ref, "attachNetworkEndpoints", {"networkEndpoints": attach}))
+                found.inside.setdefault(ref, []).extend(attach)
+        return operations
+
+    def _settle(self) -> None:
+        """Make all objects be as the stored definition says, and read until nothing is left to do.
+
+        It goes by what is stored now, not by what this run wanted: somebody else may have been here since.
+        """
+        known = set(self._found.objects)
+        for _round in range(_ROUNDS):
+            found = self._look()
+            endpoint = found.endpoint
+            if endpoint is None or same_map(wanted_map(self._place, endpoint, closed=True), found.map or {}):
+                # Somebody removes it.
+                return
+            self._found = found
+            wanted = wanted_objects(self._place, endpoint)
+            # What appeared after this run began to read is somebody's who is about to use it.
+            left = [ref for ref in self._left(wanted, found) if ref in known]
+            if not (left or self._missing(wanted, found) or self._changed(wanted, found)):
+                return
+            with suppress(ConditionError, ExistsError, GoneError, InUseError):
+                self._mend(wanted, found)
+                self._delete(left)
+
+    def _mend(self, wanted: Wanted, found: _Found) -> None:
+        for kind in KINDS:
+            self._api.finish(self._insert(wanted, found, (kind,)))
+            if kind == GROUPS[-1]:
+                self._api.finish(self._fill(wanted, found))
+        changes: list[Operation] = []
+        for ref in self._changed(wanted, found):
+            present = _resolved(found, ref) or {}
+            _unused, detach = _amiss(ref, wanted, found)
+            if detach:
+                changes.append(self._api.change(ref, "detachNetworkEndpoints", {"networkEndpoints": detach}))
+            if not same(wanted.objects[ref], present):
+                changes += self._correct(ref, wanted.objects[ref], present)
+            if not _is_labelled(ref, wanted, present):
+                body = {"labels": wanted.labels, "labelFingerprint": present.get("labelFingerprint", "")}
+                changes.append(self._api.change(ref, "setLabels", body))
+        self._api.finish(changes)
+
+    def _correct(self, ref: Ref, body: Json, present: Mapping[str, Any]) -> list[Operation]:
+        """Begin to change what differs in an object; what cannot be changed is deleted, and made in the next round."""
+
+        def differs(key: str) -> bool:
+            return key in body and not same(body[key], present.get(key))
+
+        if ref.kind in ("healthChecks", "backendServices"):
+            fingerprint = {"fingerprint": present["fingerprint"]} if "fingerprint" in present else {}
+            return [self._api.change(ref, "update", {**body, **fingerprint})]
+        if ref.kind in ("targetHttpProxies", "targetHttpsProxies"):
+            ways = {
+                "urlMap": ("setUrlMap", {"urlMap": body["urlMap"]}),
+                "sslCertificates": ("setSslCertificates", {"sslCertificates": body.get("sslCertificates", [])}),
+                "certificateMap": ("setCertificateMap", {"certificateMap": body.get("certificateMap", "")}),
+            }
+            return [self._api.change(ref, method, given) for key, (method, given) in ways.items() if differs(key)]
+        if ref.kind == "globalForwardingRules" and all(not differs(key) for key in ("IPAddress", "portRange")):
+            return [self._api.change(ref, "setTarget", {"target": body["target"]})]
+        return [self._api.change(ref, "delete")]
+
+    def _delete(self, refs: Iterable[Ref]) -> None:
+        """Delete objects, those first that refer to others."""
+        gone = list(refs)
+        for kind in reversed(KINDS):
+            operations = []
+            for ref in gone:
+                if ref.kind == kind:
+                    with suppress(GoneError, InUseError):
+                        operations.append(self._api.change(ref, "delete"))
+            with suppress(GoneError, InUseError):
+                self._api.finish(operations)
+
+    def _remove(self) -> None:
+        """Send nobody anywhere, then delete everything, and the URL map last."""
+        endpoint = self._found.endpoint
+        if endpoint is None:
+            return
+        closed = wanted_map(self._place, endpoint, closed=True)
+        if not same_map(closed, self._found.map or {}):
+            # Nobody can use the objects from here on, and the next run knows of them.
+            self._write(closed)
+        self._delete(ref for ref, body in self._found.objects.items() if self._is_ours(body))
+        with suppress(GoneError):
+            self._api.finish([self._api.change(self._place.map, "delete")])
+
+
+def _names(refs: Iterable[Ref]) -> str:
+    return ", ".join(sorted(f"{ref.name} ({ref.kind})" for ref in refs))
+
+
+def _resolved(found: _Found, ref: Ref) -> Json | None:
+    """Give an object as it was sent: of an address, Google shows the number in place of the name."""
+    present = found.objects.get(ref)
+    if present is None or ref.kind != "globalForwardingRules":
+        return present
+    for other, body in found.objects.items():
+        if other.kind == "globalAddresses" and body.get("address") and body["address"] == present.get("IPAddress"):
+            return {**present, "IPAddress": body.get("selfLink", "")}
+    return present
+
+
+def _is_labelled(ref: Ref, wanted: Wanted, present: Mapping[str, Any]) -> bool:
+    return ref.kind != "globalForwardingRules" or bool((present.get("labels") or {}) == wanted.labels)
+
+
+def _amiss(ref: Ref, wanted: Wanted, found: _Found) -> tuple[list[Json], list[Json]]:
+    """Give what a group lacks, and what it should not hold."""
+    if ref not in wanted.inside:
+        return [], []
+    content = wanted.inside[ref]
+    entries = found.inside.get(ref, [])
+    lacks = [content] if content and not any(same(content, entry) for entry in entries) else []
+    more = [
+        {key: entry[key] for key in ("ipAddress", "fqdn", "port") if key in entry}
+        for entry in entries
+        if not (content and same(content, entry))
+    ]
+    return lacks, more
+
+
+__all__ = ["DEFAULTS", "GoogleCloud", "arguments", "settings_from_params"]

@@ -120,10 +120,12 @@ class Wanted:
 
     :param objects: bodies, in the order in which they are made.
     :param inside: what a network endpoint group holds; ``None`` for nothing.
+    :param labels: of the forwarding rules.
     """
 
     objects: dict[Ref, Json]
     inside: dict[Ref, Json | None]
+    labels: dict[str, str]
 
 
 def _named(*parts: str) -> str:
@@ -258,7 +260,8 @@ def wanted_objects(place: Place, endpoint: Endpoint) -> Wanted:
         portRange="443-443" if secure else "80-80",
         target=proxy.link(place.project),
     )
-    return Wanted({ref: objects[ref] for ref in sorted(objects, key=lambda ref: KINDS.index(ref.kind))}, inside)
+    ordered = {ref: objects[ref] for ref in sorted(objects, key=lambda ref: KINDS.index(ref.kind))}
+    return Wanted(ordered, inside, dict(settings["labels"]))
 
 
 def _certificate(place: Place, name: str) -> str:
