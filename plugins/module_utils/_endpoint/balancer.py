@@ -32,11 +32,11 @@ class ChangedMeanwhileError(BalancerError):
 
 # What not every balancer can do, with those that can.
 _ABLE = {
-    "weights": ("haproxy", "route53"),
-    "ports": ("haproxy",),
-    "hosts": ("haproxy",),
-    "host names": ("haproxy", "route53"),
-    "timeouts": ("haproxy",),
+    "weights": ("haproxy", "route53", "google_cloud"),
+    "ports": ("haproxy", "google_cloud"),
+    "hosts": ("haproxy", "google_cloud"),
+    "host names": ("haproxy", "route53", "google_cloud"),
+    "timeouts": ("haproxy", "google_cloud"),
     "large definitions": ("haproxy",),
 }
 

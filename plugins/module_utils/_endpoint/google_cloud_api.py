@@ -59,7 +59,7 @@ _GONE = ("notFound", "RESOURCE_NOT_FOUND")
 _IN_USE = ("resourceInUseByAnotherResource", "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE")
 _HINTS = {
     401: "Check the credentials; an access token lasts an hour.",
-    403: "Give the account the permissions that docs/google-cloud.md lists, and enable the Compute Engine API.",
+    403: "Give the account the permissions that docs/google_cloud.md lists, and enable the Compute Engine API.",
     404: "Check google_cloud.project, and the names of what the options refer to.",
     413: "Use fewer members and models.",
     429: "The project has so many requests a minute; find who else uses them, and run this again.",
@@ -116,7 +116,8 @@ class Api:
             )
             # A redirect is nothing that this API answers.
             http.follow_redirects = False
-            options = {"api_endpoint": self._access["endpoint_url"]} if self._access["endpoint_url"] else None
+            url = self._access["endpoint_url"]
+            options = {"api_endpoint": f"{url.rstrip('/')}/compute/v1/"} if url else None
             self._made = discovery.build(
                 "compute",
                 "v1",

@@ -139,7 +139,7 @@ def _digest(text: str) -> str:
 
 def is_checked(endpoint: Endpoint) -> bool:
     """Tell whether Google checks the members. Of groups in the internet it takes no health check."""
-    return bool(endpoint.settings["zones"])
+    return any(member.name in endpoint.settings["zones"] for member in endpoint.members)
 
 
 def encode(endpoint: Endpoint) -> str:
@@ -427,26 +427,23 @@ def check_definition(place: Place, endpoint: Endpoint) -> None:
     :raises InputError: naming what can.
     """
     zones = endpoint.settings["zones"]
+    checked = is_checked(endpoint)
     names = {member.name for member in endpoint.members}
     if len(names) > _MOST_MEMBERS:
         raise InputError(
             f"google_cloud: {len(names)} members are too many.", hint=f"A backend service takes {_MOST_MEMBERS} groups."
         )
-    if unknown := sorted(zones.keys() - names):
-        raise InputError(
-            f"google_cloud.zones names {', '.join(unknown)}, which are no members.", hint="Check the names."
-        )
-    if zones and (missing := sorted(names - zones.keys())):
+    if checked and (missing := sorted(names - zones.keys())):
         raise InputError(
             f"google_cloud.zones does not name {', '.join(missing)}. Google checks members with a zone and no others, and"
             f" those that it does not check cannot stand in for others.",
             hint="Give all members a zone, which takes private connections to them (VPN, Interconnect), or none.",
         )
     for member in endpoint.members:
-        _check_address(member, bool(zones))
+        _check_address(member, checked)
     _check_models(endpoint)
     waiting = [member.name for member in endpoint.members if member.state == "standby"]
-    if waiting and not zones:
+    if waiting and not checked:
         raise InputError(
             f"google_cloud: {', '.join(waiting)} would stand by, and nothing takes over: Google takes no health checks of"
             f" members that it reaches through the internet.",
