@@ -177,7 +177,7 @@ class Google(Cloud):
     def __init__(self) -> None:
         self.objects: dict[str, Json] = {}
         self.delay = 2
-        self.page = 4
+        self.page = 20
         # Operations by name: how many calls they take, what they do then, and on which object.
         self._operations: dict[str, list[Any]] = {}
         self._requests: dict[str, tuple[str, str]] = {}

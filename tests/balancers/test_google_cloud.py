@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ pytest.importorskip("googleapiclient")
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import google_cloud, google_cloud_api
 
 from .google import Google, GoogleLab, InternetLab
-from .scenarios import Scenarios
+from .scenarios import Scenarios, failover
 
 
 @pytest.fixture
@@ -26,16 +27,16 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
     monkeypatch.setattr(google_cloud_api, "_POLL_SECONDS", 0.0)
     monkeypatch.setattr(google_cloud_api, "_FIRST_PAUSE", 0.0)
     # Nor for a client a run, which takes longer than all its calls.
-    clients: dict[str, Any] = {}
-    make = google_cloud_api.Api._client
+    made: dict[tuple[int, str, str], Any] = {}
+    make = google_cloud_api.Api._collection
 
-    def client(self: google_cloud_api.Api) -> Any:
-        url = self._access["endpoint_url"]
-        if url not in clients:
-            clients[url] = make(self)
-        return clients[url]
+    def collection(self: google_cloud_api.Api, kind: str) -> Any:
+        key = (threading.get_ident(), self._access["endpoint_url"], kind)
+        if key not in made:
+            made[key] = make(self, kind)
+        return made[key]
 
-    monkeypatch.setattr(google_cloud_api.Api, "_client", client)
+    monkeypatch.setattr(google_cloud_api.Api, "_collection", collection)
     cloud = Google()
     try:
         yield cloud
@@ -71,3 +72,20 @@ class TestScenarios(Scenarios):
         "zoneOperations.get",
         "networkEndpointGroups.listNetworkEndpoints",
     )
+
+    def test_a_standby_takes_over(self, lab: GoogleLab) -> None:  # type: ignore[override]
+        cloud = lab.cloud
+        lab.run(members=lab.members("abc", b="standby", c="drained"))
+        assert lab.shares() == {"a": 1}
+        cloud.sick = {lab.address("a")}
+        assert lab.shares() == {"b": 1}, "with no controller alive"
+        assert [member["up"] for member in lab.info()["members"]] == [False, True, True]
+        # A drained member never stands in, and when all others fail, Google answers with an error, as docs says.
+        cloud.sick = {lab.address(name) for name in "ab"}
+        assert lab.shares() == {}
+        cloud.sick = set()
+        cloud.calls.clear()
+        failover(lab, "a", "b")
+        assert 1 <= len(cloud.writes()) <= self.most_drain_writes
+        assert lab.shares() == {"b": 1}
+        lab.settled()

@@ -375,6 +375,7 @@ class GoogleCloud:
         if self._found.map is None:
             # The intent, so that the next run finds what this one leaves behind when it is cut off.
             self._write(wanted_map(self._place, desired, closed=True))
+            self._found.map = self._api.get(self._place.map)
         wanted = wanted_objects(self._place, desired)
         body = wanted_map(self._place, desired)
         try:
@@ -404,9 +405,6 @@ class GoogleCloud:
             self._api.finish([operation])
         except (ConditionError, ExistsError, GoneError) as error:
             raise self._meanwhile() from error
-        self._found.map = self._api.get(self._place.map)
-        if self._found.map is None or self._found.map.get("description") != body["description"]:
-            raise self._meanwhile()
 
     def _make(self, wanted: Wanted) -> None:
         """Make what a member needs before it gets traffic. Nothing is taken away."""
@@ -435,28 +433,37 @@ class GoogleCloud:
         return operations
 
     def _settle(self) -> None:
-        """Make all objects be as the stored definition says, and read until nothing is left to do.
+        """Make all objects be as the stored definition says.
 
-        It goes by what is stored now, not by what this run wanted: somebody else may have been here since.
+        It goes by what is stored now, not by what this run wanted, and again when that changed while it was at it. So of
+        two writers, who writes to an object last does so by the last definition.
         """
         known = set(self._found.objects)
         for _round in range(_ROUNDS):
-            found = self._look()
+            self._found = found = self._look()
             endpoint = found.endpoint
             if endpoint is None or same_map(wanted_map(self._place, endpoint, closed=True), found.map or {}):
                 # Somebody removes it.
                 return
-            self._found = found
             wanted = wanted_objects(self._place, endpoint)
             # What appeared after this run began to read is somebody's who is about to use it.
             left = [ref for ref in self._left(wanted, found) if ref in known]
-            if not (left or self._missing(wanted, found) or self._changed(wanted, found)):
+            missing = self._missing(wanted, found)
+            if not (left or missing or self._changed(wanted, found)):
                 return
-            with suppress(ConditionError, ExistsError, GoneError, InUseError):
-                self._mend(wanted, found)
+            try:
+                again = self._mend(wanted, found)
                 self._delete(left)
+            except (ConditionError, ExistsError, GoneError, InUseError):
+                # Somebody else is at it, too.
+                continue
+            now = self._api.get(self._place.map)
+            if not again and now is not None and now.get("fingerprint") == (found.map or {}).get("fingerprint"):
+                return
 
-    def _mend(self, wanted: Wanted, found: _Found) -> None:
+    def _mend(self, wanted: Wanted, found: _Found) -> bool:
+        """Make what is missing, and change what differs; tell whether that takes another round."""
+        again = False
         for kind in KINDS:
             self._api.finish(self._insert(wanted, found, (kind,)))
             if kind == GROUPS[-1]:
@@ -468,14 +475,17 @@ class GoogleCloud:
             if detach:
                 changes.append(self._api.change(ref, "detachNetworkEndpoints", {"networkEndpoints": detach}))
             if not same(wanted.objects[ref], present):
-                changes += self._correct(ref, wanted.objects[ref], present)
+                done = self._correct(ref, wanted.objects[ref], present)
+                again = again or not done
+                changes += done or [self._api.change(ref, "delete")]
             if not _is_labelled(ref, wanted, present):
                 body = {"labels": wanted.labels, "labelFingerprint": present.get("labelFingerprint", "")}
                 changes.append(self._api.change(ref, "setLabels", body))
         self._api.finish(changes)
+        return again
 
     def _correct(self, ref: Ref, body: Json, present: Mapping[str, Any]) -> list[Operation]:
-        """Begin to change what differs in an object; what cannot be changed is deleted, and made in the next round."""
+        """Begin to change what differs in an object; gives nothing where it has to be made anew."""
 
         def differs(key: str) -> bool:
             return key in body and not same(body[key], present.get(key))
@@ -492,7 +502,7 @@ class GoogleCloud:
             return [self._api.change(ref, method, given) for key, (method, given) in ways.items() if differs(key)]
         if ref.kind == "globalForwardingRules" and all(not differs(key) for key in ("IPAddress", "portRange")):
             return [self._api.change(ref, "setTarget", {"target": body["target"]})]
-        return [self._api.change(ref, "delete")]
+        return []
 
     def _delete(self, refs: Iterable[Ref]) -> None:
         """Delete objects, those first that refer to others."""

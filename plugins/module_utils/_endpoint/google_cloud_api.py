@@ -104,6 +104,7 @@ class Api:
             raise InputError("google_cloud.project: it is missing.", hint="Give it, or set GCP_PROJECT.")
         self.project = str(self._given["project"])
         self._made: Any = None
+        self._collections: dict[str, Any] = {}
 
     def _client(self) -> Any:
         if self._made is None:
@@ -128,6 +129,12 @@ class Api:
                 cache_discovery=False,
             )
         return self._made
+
+    def _collection(self, kind: str) -> Any:
+        if kind not in self._collections:
+            # It takes the library a while to make one.
+            self._collections[kind] = getattr(self._client(), kind)()
+        return self._collections[kind]
 
     def _credentials(self) -> Any:
         kind = self._given["auth_kind"] or self._likely_kind()
@@ -179,7 +186,7 @@ class Api:
         broken = import_package("httplib2", "httplib2").HttpLib2Error
         attempt = 0
         while True:
-            request = getattr(getattr(self._client(), kind)(), method)(**params)
+            request = getattr(self._collection(kind), method)(**params)
             pause = 0.0
             try:
                 answer: Json = request.execute()
