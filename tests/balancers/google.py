@@ -256,6 +256,8 @@ class Google(Cloud):
 
     def _do(self, name: str, path: dict[str, str], query: dict[str, str], body: Any) -> Any:
         resource, _unused, method = name.partition(".")
+        if name == "globalOperations.aggregatedList":
+            return self._running(query)
         if resource.endswith("Operations"):
             return self._operation(path["operation"])
         kind = {
@@ -359,6 +361,16 @@ class Google(Cloud):
         need(name in self._operations, "no such operation", "notFound", 404)
         done = self._operations[name][0] <= 0
         return {"name": name, "status": "DONE" if done else "RUNNING", "progress": 100 if done else 0}
+
+    def _running(self, query: dict[str, str]) -> Json:
+        need(query.get("filter") == 'status != "DONE"', "filter: not understood")
+        scopes: Json = {"global": {}}
+        for name, (_left, act, key) in self._operations.items():
+            if act is not None:
+                scope = key.split("/")[2:4] if "/zones/" in key else ["global"]
+                part = scopes.setdefault("/".join(scope), {}).setdefault("operations", [])
+                part.append({"name": name, "status": "RUNNING", "targetLink": _API + key})
+        return {"items": scopes}
 
     def _begin(self, key: str, act: Callable[[], None]) -> Json:
         self._count += 1

@@ -226,6 +226,7 @@ class GoogleCloud:
 
     def read(self) -> Observed:
         """Read the URL map, and all objects that belong to it."""
+        self._api.settle(self._place.url_map)
         self._found = found = self._look()
         if found.endpoint is None:
             if found.problem and not self._adopt:

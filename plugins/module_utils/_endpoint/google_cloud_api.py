@@ -13,6 +13,7 @@ import random
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
@@ -84,6 +85,10 @@ class GoneError(BalancerError):
 
 class InUseError(BalancerError):
     """An object that others refer to cannot be deleted."""
+
+
+class FailedError(BalancerError):
+    """Google refused for another reason."""
 
 
 class Operation:
@@ -238,6 +243,29 @@ class Api:
                 return found
             params["pageToken"] = page["nextPageToken"]
 
+    def settle(self, prefix: str) -> None:
+        """Wait until Google has done what a run asked for that was cut off. Until then, reading does not show it.
+
+        :param prefix: of the objects' names.
+        """
+        running: list[Operation] = []
+        params: Json = {"project": self.project, "filter": 'status != "DONE"', "maxResults": _PAGE}
+        while True:
+            page = self._call("globalOperations", "aggregatedList", **params)
+            for scope, part in page.get("items", {}).items():
+                for entry in part.get("operations", ()):
+                    name = entry.get("targetLink", "").rpartition("/")[2]
+                    zone = scope.removeprefix("zones/") if scope.startswith("zones/") else ""
+                    if (name == prefix or name.startswith(f"{prefix}-")) and (zone or scope == "global"):
+                        running.append(Operation(Ref("", name, zone), entry["name"]))
+            if not page.get("nextPageToken"):
+                break
+            params["pageToken"] = page["nextPageToken"]
+        # Whether they succeed shows in what is read then.
+        for operation in running:
+            with suppress(ConditionError, ExistsError, GoneError, InUseError, FailedError):
+                self._finish(operation)
+
     def inside(self, ref: Ref) -> list[Json]:
         """Give what a network endpoint group holds."""
         params: Json = {**self._where(ref), "maxResults": _PAGE}
@@ -353,7 +381,7 @@ def _refused(error: Any) -> BalancerError:
 
 def _typed(codes: set[str], status: int, text: str) -> BalancerError:
     """Give the error that tells what it means here."""
-    kind: type[BalancerError] = BalancerError
+    kind: type[BalancerError] = FailedError
     if status == 412 or codes & set(_CONDITION):
         kind = ConditionError
     elif status == 409 or codes & set(_EXISTS):
