@@ -411,6 +411,9 @@ class Google(Cloud):
         self._check(resource, key, body)
         return lambda: self.objects.update({key: body})
 
+    def _patch(self, resource: str, key: str, body: Json) -> Callable[[], None]:
+        return self._update(resource, key, {**self.objects[key], **body})
+
     def _delete(self, _resource: str, key: str, _body: Any) -> Callable[[], None]:
         for other, stored in self.objects.items():
             used = key in {link for _field, link in references(stored)}

@@ -100,6 +100,8 @@ _ACCESS = (
     "operation_timeout",
 )
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+# Of 63 characters, so that the other objects' names can begin with it.
+_MAP_CHARACTERS = 40
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 _RANGES = {"retries": (0, 10), "health_check_interval": (1, 300), "health_check_threshold": (1, 10)}
 _HEALTH_SECONDS = 2.0
@@ -205,10 +207,10 @@ class GoogleCloud:
     def __init__(self, access: Mapping[str, Any], adopt: bool = False) -> None:
         self._access = access
         self._adopt = adopt
-        if not _NAME.fullmatch(access["url_map"]):
+        if not _NAME.fullmatch(access["url_map"]) or len(access["url_map"]) > _MAP_CHARACTERS:
             raise InputError(
                 f"google_cloud.url_map: {access['url_map']!r} is no name of a URL map.",
-                hint="Use lower-case letters, digits and '-', at most 63, and a letter first.",
+                hint=f"Use lower-case letters, digits and '-', at most {_MAP_CHARACTERS}, and a letter first.",
             )
         self._api = Api(access)
         self._place = Place(self._api.project, access["url_map"])
@@ -279,7 +281,7 @@ class GoogleCloud:
         listed = weights(present)
         traffic = {}
         for member in endpoint.members:
-            weight = listed.get(link(self._place.service(member.name).link(self._place.project)), 0)
+            weight = listed.get(link(self._place.service(endpoint, member).link(self._place.project)), 0)
             live = Traffic(weight)
             if member.state == "standby":
                 live = Traffic(weight, "active") if weight else Traffic(traffic_weight(member))
@@ -316,7 +318,7 @@ class GoogleCloud:
         members = {}
         for member in endpoint.members:
             try:
-                found = self._api.health(self._place.service(member.name), self._place.group(endpoint, member))
+                found = self._api.health(self._place.service(endpoint, member), self._place.group(endpoint, member))
             except GoneError:
                 found = []
             up = bool(found) and set(found) == {"HEALTHY"}
@@ -491,9 +493,11 @@ class GoogleCloud:
         def differs(key: str) -> bool:
             return key in body and not same(body[key], present.get(key))
 
-        if ref.kind in ("healthChecks", "backendServices"):
-            fingerprint = {"fingerprint": present["fingerprint"]} if "fingerprint" in present else {}
-            return [self._api.change(ref, "update", {**body, **fingerprint})]
+        if ref.kind == "healthChecks":
+            return [self._api.change(ref, "update", body)]
+        if ref.kind == "backendServices":
+            # What others set, such as logging or Cloud Armor, stays.
+            return [self._api.change(ref, "patch", {**body, "fingerprint": present.get("fingerprint", "")})]
         if ref.kind in ("targetHttpProxies", "targetHttpsProxies"):
             ways = {
                 "urlMap": ("setUrlMap", {"urlMap": body["urlMap"]}),

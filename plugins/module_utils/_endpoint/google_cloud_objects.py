@@ -99,9 +99,9 @@ class Place:
         """Give an object by the parts of its name."""
         return Ref(kind, _named(self.url_map, *parts), zone)
 
-    def service(self, member: str) -> Ref:
-        """Give the backend service of a member."""
-        return self.ref("backendServices", member)
+    def service(self, endpoint: Endpoint, member: Member) -> Ref:
+        """Give the backend service of a member. One with health checks cannot become one without."""
+        return self.ref("backendServices", member.name, *(() if is_checked(endpoint) else ("internet",)))
 
     def group(self, endpoint: Endpoint, member: Member, spare: bool = False) -> Ref:
         """Give a network endpoint group of a member: its own, or the one by which it stands in for others.
@@ -198,7 +198,7 @@ def _action(place: Place, endpoint: Endpoint, timeout: float, try_timeout: float
     action: Json = {
         "weightedBackendServices": [
             {
-                "backendService": place.service(member.name).link(place.project),
+                "backendService": place.service(endpoint, member).link(place.project),
                 # With weight 0 it is still part of the map, so Google checks it.
                 "weight": member.weight if member.state == "active" else 0,
             }
@@ -241,7 +241,7 @@ def wanted_objects(place: Place, endpoint: Endpoint) -> Wanted:
             add(ref, **body)
             inside[ref] = None if spare and member.state == "drained" else content
     for member in endpoint.members:
-        add(place.service(member.name), **_service(place, endpoint, member, check))
+        add(place.service(endpoint, member), **_service(place, endpoint, member, check))
     address = add(place.ref("globalAddresses"), addressType="EXTERNAL", ipVersion="IPV4")
     secure = bool(settings["certificates"] or settings["certificate_map"])
     proxy = place.ref("targetHttpsProxies" if secure else "targetHttpProxies")
