@@ -3,11 +3,11 @@
 """A stand-in for Google's Compute Engine API, on a free port of 127.0.0.1.
 
 Derived from the API's own description (the discovery document that comes with Google's client library): which calls
-there are, their parameters, and the schema of each body; a field that it does not know, a wrong type, an unknown word or
-a field that only Google writes is refused. Written by hand from Google's documentation: that objects that are referred to
-must exist and cannot be deleted, fingerprints, request ids, operations that are done some calls later, pages, what the
-parts of a load balancer need of each other, and whom it sends clients to. It is not Google Cloud: no request ever passes
-through it, nobody's permissions are checked, and quotas do not exist.
+there are, their parameters, and the schema of each body; a field that it does not know, a wrong type, an unknown word
+or a field that only Google writes is refused. Written by hand from Google's documentation: that objects that are
+referred to must exist and cannot be deleted, fingerprints, request ids, operations that are done some calls later,
+pages, what the parts of a load balancer need of each other, and whom it sends clients to. It is not Google Cloud: no
+request ever passes through it, nobody's permissions are checked, and quotas do not exist.
 """
 
 from __future__ import annotations
@@ -385,7 +385,8 @@ class Google(Cloud):
             return {"kind": "compute#operation", "name": name, "status": "RUNNING"}
         busy = {operation[2] for operation in self._operations.values()}
         if method == "insert":
-            need(key not in self.objects and key not in busy, f"The resource '{key}' already exists", "alreadyExists", 409)
+            known = key in self.objects or key in busy
+            need(not known, f"The resource '{key}' already exists", "alreadyExists", 409)
         else:
             self._require(key)
             need(key not in busy, f"The resource '{key}' is not ready", "resourceNotReady")

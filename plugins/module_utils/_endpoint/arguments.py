@@ -7,7 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import google_cloud, haproxy, rfc2136, route53
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import (
+    google_cloud,
+    haproxy,
+    rfc2136,
+    route53,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import Balancer
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 

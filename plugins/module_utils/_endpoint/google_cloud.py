@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Google Cloud as the global endpoint: a global external Application Load Balancer, a backend service a member.
 
-The URL map is our mark and our lock: its description holds the definition, its weights are the shares, and Google takes a
-change of it only with the fingerprint of what was read. So whatever shifts traffic is one call, and when somebody else
-was faster, it is refused.
+The URL map is our mark and our lock: its description holds the definition, its weights are the shares, and Google takes
+a change of it only with the fingerprint of what was read. So whatever shifts traffic is one call, and when somebody
+else was faster, it is refused.
 
-All other objects follow from the definition. What it needs is made before the URL map refers to it; what it does not need
-any more is removed after. Each of these rounds begins with reading, and goes by the definition that is stored then, so
-that of two writers the last one leaves everything as it should be. The URL map is the first object that is made and the
-last that is deleted, so whatever a run leaves behind that was cut off, the next one finds.
+All other objects follow from the definition. What it needs is made before the URL map refers to it; what it does not
+need any more is removed after. Each of these rounds begins with reading, and goes by the definition that is stored
+then, so that of two writers the last one leaves everything as it should be. The URL map is the first object that is
+made and the last that is deleted, so whatever a run leaves behind that was cut off, the next one finds.
 """
 
 from __future__ import annotations
@@ -263,11 +263,10 @@ class GoogleCloud:
             return Observed(endpoint, None, ("its creation or removal was interrupted",))
         complaints = []
         body = wanted_map(self._place, endpoint)
-        if not same_map(reweighed(body, present), present):
-            complaints.append("the URL map was changed by hand, or by another version")
         traffic = self._traffic(endpoint, present)
-        if not complaints and traffic is None and not same_map(body, present):
-            complaints.append("weights of single models were changed by hand")
+        # A weight that is not as it should be shows as the member's traffic.
+        if not same_map(reweighed(body, present) if traffic else body, present):
+            complaints.append("the URL map was changed by hand, or by another version")
         if names := self._missing(wanted, found):
             complaints.append(f"missing: {_names(names)}")
         if names := self._changed(wanted, found):
@@ -386,13 +385,13 @@ class GoogleCloud:
             if not (same_map(body, self._found.map or {}) and self._found.endpoint == desired):
                 self._write(body)
         except (ExistsError, GoneError) as error:
-            raise self._meanwhile() from error
+            raise self._meanwhile(error) from error
         self._settle()
 
-    def _meanwhile(self) -> ChangedMeanwhileError:
+    def _meanwhile(self, error: BalancerError) -> ChangedMeanwhileError:
         return ChangedMeanwhileError(
-            f"the URL map {self._place.url_map}, or what belongs to it, is no longer what was read.",
-            hint="Somebody else changes it all the time. Run this again.",
+            f"the URL map {self._place.url_map}, or what belongs to it, is not what was read: {error.message}",
+            hint="Check what the options refer to; or somebody else changes it all the time. Run this again.",
         )
 
     def _write(self, body: Json) -> None:
@@ -407,7 +406,7 @@ class GoogleCloud:
                 )
             self._api.finish([operation])
         except (ConditionError, ExistsError, GoneError) as error:
-            raise self._meanwhile() from error
+            raise self._meanwhile(error) from error
 
     def _make(self, wanted: Wanted) -> None:
         """Make what a member needs before it gets traffic. Nothing is taken away."""
@@ -438,10 +437,11 @@ class GoogleCloud:
     def _settle(self) -> None:
         """Make all objects be as the stored definition says.
 
-        It goes by what is stored now, not by what this run wanted, and again when that changed while it was at it. So of
-        two writers, who writes to an object last does so by the last definition.
+        It goes by what is stored now, not by what this run wanted, and again when that changed while it was at it. So
+        of two writers, who writes to an object last does so by the last definition.
         """
         known = set(self._found.objects)
+        failed: BalancerError | None = None
         for _round in range(_ROUNDS):
             self._found = found = self._look()
             endpoint = found.endpoint
@@ -457,12 +457,16 @@ class GoogleCloud:
             try:
                 again = self._mend(wanted, found)
                 self._delete(left)
-            except (ConditionError, ExistsError, GoneError, InUseError):
-                # Somebody else is at it, too.
+            except (ConditionError, ExistsError, GoneError, InUseError) as error:
+                # Somebody else is at it, too; or an option refers to something that does not exist.
+                failed = error
                 continue
             now = self._api.get(self._place.map)
             if not again and now is not None and now.get("fingerprint") == (found.map or {}).get("fingerprint"):
                 return
+        raise failed or BalancerError(
+            f"the URL map {self._place.url_map} is changed all the time.", hint="Find who does, and run this again."
+        )
 
     def _mend(self, wanted: Wanted, found: _Found) -> bool:
         """Make what is missing, and change what differs; tell whether that takes another round."""
@@ -561,7 +565,7 @@ def _amiss(ref: Ref, wanted: Wanted, found: _Found) -> tuple[list[Json], list[Js
     content = wanted.inside[ref]
     entries = found.inside.get(ref, [])
     lacks = [content] if content and not any(same(content, entry) for entry in entries) else []
-    more = [
+    more: list[Json] = [
         {key: entry[key] for key in ("ipAddress", "fqdn", "port") if key in entry}
         for entry in entries
         if not (content and same(content, entry))

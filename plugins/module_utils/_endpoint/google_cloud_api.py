@@ -160,7 +160,7 @@ class Api:
                 account = import_package("google.oauth2.service_account", "google-auth").Credentials
                 path = self._given["service_account_file"]
                 if path:
-                    return account.from_service_account_file(os.path.expanduser(str(path)), scopes=scopes)
+                    return account.from_service_account_file(str(path), scopes=scopes)
                 contents = self._needed("service_account_contents", kind)
                 info = json.loads(contents) if isinstance(contents, str) else contents
                 return account.from_service_account_info(info, scopes=scopes)
@@ -206,7 +206,7 @@ class Api:
             except auth.GoogleAuthError as error:
                 raise BalancerError(
                     f"Google Cloud takes the credentials for nobody's: {error}.",
-                    hint="Check google_cloud.auth_kind and what belongs to it.",
+                    hint="Check google_cloud.auth_kind and what belongs to it; an access token lasts an hour.",
                 ) from error
             except (OSError, broken) as error:
                 failed = UnsureError(
@@ -336,8 +336,7 @@ class Api:
                 break
             if time.monotonic() >= deadline:
                 raise UnsureError(
-                    f"Google Cloud has worked on {operation.ref.name} ({operation.ref.kind}) for {seconds:g} s and is not"
-                    f" done.",
+                    f"Google Cloud has worked on {operation.ref.name} for {seconds:g} s and is not done.",
                     hint="Run this again, which goes on from what it finds, or raise google_cloud.operation_timeout.",
                 )
             time.sleep(pause)

@@ -356,7 +356,9 @@ def link(text: str) -> str:
 def same(wanted: Any, found: Any) -> bool:
     """Tell whether something is as wanted. What Google added, such as defaults, does not count."""
     if isinstance(wanted, dict):
-        return isinstance(found or {}, dict) and all(same(value, (found or {}).get(key)) for key, value in wanted.items())
+        return isinstance(found or {}, dict) and all(
+            same(value, (found or {}).get(key)) for key, value in wanted.items()
+        )
     if isinstance(wanted, list):
         one, other = (sorted(entries, key=_order) for entries in (wanted, found or []))
         return len(one) == len(other) and all(same(*pair) for pair in zip(one, other, strict=True))
@@ -379,7 +381,14 @@ def _order(entry: Any) -> str:
 
 def same_map(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
     """Tell whether the URL map sends everybody where it should, and nobody elsewhere."""
-    traffic = ("defaultRouteAction", "defaultUrlRedirect", "defaultService", "headerAction", "hostRules", "pathMatchers")
+    traffic = (
+        "defaultRouteAction",
+        "defaultUrlRedirect",
+        "defaultService",
+        "headerAction",
+        "hostRules",
+        "pathMatchers",
+    )
     return same(wanted, found) and not any(found.get(key) for key in traffic if key not in wanted)
 
 
@@ -435,8 +444,8 @@ def check_definition(place: Place, endpoint: Endpoint) -> None:
         )
     if checked and (missing := sorted(names - zones.keys())):
         raise InputError(
-            f"google_cloud.zones does not name {', '.join(missing)}. Google checks members with a zone and no others, and"
-            f" those that it does not check cannot stand in for others.",
+            f"google_cloud.zones does not name {', '.join(missing)}. Google checks members with a zone and no"
+            f" others, and those that it does not check cannot stand in for others.",
             hint="Give all members a zone, which takes private connections to them (VPN, Interconnect), or none.",
         )
     for member in endpoint.members:
@@ -445,8 +454,8 @@ def check_definition(place: Place, endpoint: Endpoint) -> None:
     waiting = [member.name for member in endpoint.members if member.state == "standby"]
     if waiting and not checked:
         raise InputError(
-            f"google_cloud: {', '.join(waiting)} would stand by, and nothing takes over: Google takes no health checks of"
-            f" members that it reaches through the internet.",
+            f"google_cloud: {', '.join(waiting)} would stand by, and nothing takes over: Google takes no health"
+            f" checks of members that it reaches through the internet.",
             hint="Give all members a zone (google_cloud.zones), or drain that member and let a playbook fail over.",
         )
     if endpoint.settings["certificates"] and endpoint.settings["certificate_map"]:
