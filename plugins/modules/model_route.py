@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - modelfleet.serving.attributes.cluster
   - modelfleet.serving.apply
   - modelfleet.serving.cluster
+  - modelfleet.serving.entrance
 options:
   model:
     description: Name of the model.
@@ -49,14 +50,6 @@ options:
     type: list
     elements: str
     default: []
-  kind:
-    description: Whether to use Ingress, the Gateway API or OpenShift's Route.
-    type: str
-    choices: [ingress, gateway, openshift]
-    default: ingress
-  hostname:
-    description: Host name that requests must carry; any without it. Required with O(kind=openshift).
-    type: str
   grpc:
     description:
       - Whether to let in gRPC too.
@@ -65,35 +58,6 @@ options:
       - ingress-nginx and OpenShift's router take gRPC from clients by TLS only. For the latter, O(tls) is required with it.
     type: bool
     default: true
-  ingress_class:
-    description: Ingress class, for O(kind=ingress); the cluster's default without it.
-    type: str
-  gateway:
-    description: The Gateway to attach to. Required with O(kind=gateway).
-    type: dict
-    suboptions:
-      name:
-        description: Name of the Gateway.
-        type: str
-        required: true
-      namespace:
-        description: Its namespace; O(namespace) without it.
-        type: str
-      section:
-        description: The listener to attach to, such as the one that ends TLS; all of them without it.
-        type: str
-  tls:
-    description:
-      - The certificate of O(hostname). Requests then have to come by TLS.
-      - Not with O(kind=gateway), where a listener has the certificate; name it in O(gateway.section).
-    type: dict
-    suboptions:
-      secret:
-        description:
-          - Name of a Secret in O(namespace) with the certificate and its key, as cert-manager makes them.
-          - With O(kind=openshift), the router's service account has to be allowed to read it.
-        type: str
-        required: true
   timeout:
     description:
       - Seconds that the answer to a REST request may take; the controller's own limit without it, but 60 seconds with
@@ -135,10 +99,6 @@ options:
         description: The certificates of the authority that signed it, as PEM.
         type: str
         required: true
-  annotations:
-    description: Annotations of the objects, for the controller. They win over those that this module sets.
-    type: dict
-    default: {}
   overrides:
     description:
       - Changes to the manifests, by kind, merged last by the rules of Kubernetes' strategic merge patch.

@@ -92,6 +92,7 @@ def tasks(model_server: str, kubeconfig: Json) -> dict[str, Task]:
     forest = {**inside, "name": "forest", "image": "team/forest:1", "model": "forest"}
     server = {**inside, "name": "server", "models": [{"name": "m", "versions": [1]}], "store": "s", "retain": ["n"]}
     route = {**inside, "model": "forest", "server": "forest", "moving": ["m"]}
+    prober = {**inside, "models": [{"name": "m", "server": "server"}]}
     prune = {**inside, "models": ["m"], "servers": ["server"], "drain_seconds": 0}
     checked = {"check_mode": True, "diff": True}
     diff = {"diff": True}
@@ -146,6 +147,9 @@ def tasks(model_server: str, kubeconfig: Json) -> dict[str, Task]:
         "route to no server": Task("serving.model_route", {**route, "server": None}, "failed"),
         "servers": Task("serving.model_server_info", {**cluster, "namespace": "more"}),
         "stores": Task("serving.model_store_info", {**cluster, "namespace": "more"}),
+        "prober": Task("serving.serving_prober", prober, "changed", diff),
+        "prober of nothing": Task("serving.serving_prober", {**prober, "models": None}, "failed"),
+        "prober, removed": Task("serving.serving_prober", {**prober, "state": "absent"}, "changed", diff),
         "prune, checked": Task("serving.serving_prune", prune, "changed", checked),
         "prune": Task("serving.serving_prune", prune, "changed", diff),
         "prune again": Task("serving.serving_prune", prune, "ok", diff),

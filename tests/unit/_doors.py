@@ -27,6 +27,7 @@ MODULES = (
     "model_store_info",
     "server_scale",
     "serving_namespace",
+    "serving_prober",
     "serving_prune",
 )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import os
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import pytest
 import yaml
 from _cluster import Cluster, actions
 
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster import apply as engine
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import apply, delete
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.applyset import PART_OF, ApplySet
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError, WaitError
 
 Json = dict[str, Any]
 
@@ -177,6 +179,33 @@ def test_an_object_that_was_made_anew_is_not_deleted(real: Cluster) -> None:
     with pytest.raises(ApiError, match=r"the UID in the precondition .* does not match"):
         real.apply(real.config("stays"))
     assert real.live("ConfigMap", "goes") is not None
+
+
+def test_what_is_being_deleted_is_made_anew(real: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Applied to the old one, it would be gone a moment later."""
+    held = real.config("held")
+    held["metadata"]["finalizers"] = ["example.org/held"]
+    real.apply(held)
+    old = real.live("ConfigMap", "held")
+    assert old is not None
+    path = f"/api/v1/namespaces/{real.namespace}/configmaps/held"
+    real.session.request("DELETE", path)
+    assert real.apply(real.config("held"), check=True) == {"ConfigMap held": "created"}
+    monkeypatch.setattr(engine, "_GONE_SECONDS", 0.1)
+    with pytest.raises(WaitError, match=r"held is still being deleted, held by example\.org/held"):
+        real.apply(real.config("held"))
+    monkeypatch.undo()
+    patch = {"metadata": {"finalizers": None}}
+    release = threading.Timer(
+        0.5, lambda: real.session.request("PATCH", path, body=patch, content_type="application/merge-patch+json")
+    )
+    release.start()
+    assert real.apply(real.config("held")) == {"ConfigMap held": "created"}
+    release.join()
+    new = real.live("ConfigMap", "held")
+    assert new is not None
+    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+    assert "deletionTimestamp" not in new["metadata"]
 
 
 def test_what_the_server_warns_of_is_passed_on_once(real: Cluster, kubernetes: _kubernetes.Kubernetes) -> None:

@@ -41,6 +41,8 @@ FIELD_MANAGER = "modelfleet"
 _STAND_IN_NAMESPACE = "default"
 # A definition is established within a second or two; a server under load may take longer.
 _DEFINITION_SECONDS = 60.0
+# How long what is being deleted may take to be gone, before it is made anew.
+_GONE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 
 
@@ -242,6 +244,11 @@ class _Applier:
         if ref.namespace in self.homeless:
             return self._foretell(manifest, ref)
         live = None if ref.namespace in self.fresh else self.session.get(ref)
+        if live is not None and live["metadata"].get("deletionTimestamp"):
+            if self.check:
+                return self._foretell(manifest, ref) if ref.namespace else change_of(ref, None, manifest)
+            self._wait_gone(ref)
+            live = None
         if live is not None and not self.force:
             self._require_free(live, ref)
         manifest = respecting(manifest, live)
@@ -282,6 +289,20 @@ class _Applier:
             error.message = words.replace(name, ref.name)
             raise
         return change_of(ref, None, project(after, owned_fields(after, FIELD_MANAGER)))
+
+    def _wait_gone(self, ref: Ref) -> None:
+        """Wait for the end of an object that is being deleted: whatever is applied to it goes with it."""
+
+        def missing() -> str:
+            left = self.session.get(ref)
+            if left is None or not left["metadata"].get("deletionTimestamp"):
+                return ""
+            held = ", ".join(left["metadata"].get("finalizers") or ())
+            return f"{ref} is still being deleted{f', held by {held}' if held else ''}"
+
+        deadline = Deadline.after(_GONE_SECONDS)
+        if text := poll_until(missing, deadline, _POLL_SECONDS):
+            raise too_late(self.session, text, deadline)
 
     def _require_free(self, live: Json, ref: Ref) -> None:
         """Refuse an object that another bundle holds, which would take it back in its next run."""

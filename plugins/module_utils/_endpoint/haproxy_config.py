@@ -36,7 +36,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.defin
     Member,
     Model,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.golden import answer_pattern, request_body
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy_check import http_check
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import traffic_weight
 
 OWNERSHIP = "# Managed by modelfleet.serving.global_endpoint: its next run undoes changes made here by hand."
@@ -175,16 +175,9 @@ frontend routing
 
 backend rest.{{ model.name }}
     timeout server {{ milliseconds(model.timeout) }}
-    option httpchk
-{% if model.golden %}
-    http-check send meth POST uri '/v1/models/{{ model.name }}:predict' ver HTTP/1.1{#
-    #} hdr Host '{{ model.host or "modelfleet" }}' hdr Content-Type application/json body '{{ request_body(model.golden) }}'
-    http-check expect rstring '{{ answer_pattern(model.golden) }}'
-{% else %}
-    # The metadata needs a loaded model; the model's status answers 200 while it loads, too.
-    http-check send meth GET uri '/v1/models/{{ model.name }}/metadata' ver HTTP/1.1 hdr Host '{{ model.host or "modelfleet" }}'
-    http-check expect status 200
-{% endif %}
+{% for line in http_check(model.name, model.golden, model.host or "modelfleet") %}
+    {{ line }}
+{% endfor %}
 {{ servers(model, "check") }}
 
 backend grpc.{{ model.name }}
@@ -330,8 +323,7 @@ def _render(endpoint: Endpoint | None, settings: dict[str, Any], description: st
         patience=(settings["retries"] + 1) * (longest + settings["connect_timeout"]) + 10,
         milliseconds=lambda seconds: f"{max(1, round(seconds * 1000))}ms",
         hexadecimal=lambda name: name.encode().hex(),
-        request_body=request_body,
-        answer_pattern=answer_pattern,
+        http_check=http_check,
         servers=servers,
     )
     return text

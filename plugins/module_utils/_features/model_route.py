@@ -21,6 +21,10 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.change
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._features.route_options import (
+    ENTRANCE_OPTIONS,
+    read_entrance,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._features.route_state import (
     find_controller,
     route_bundle,
@@ -76,33 +80,18 @@ def run(call: Call) -> Result:
 
 def _spec(params: Mapping[str, Any], model: str, namespace: str) -> RouteSpec:
     """Read what was asked for, and refuse what can't be before anything is called."""
-    gateway = params["gateway"] or {}
     spec = RouteSpec(
+        **read_entrance(params, namespace),
         model=model,
         server=require_dns_label(params["server"], "server"),
         namespace=namespace,
-        kind=params["kind"],
-        host=require_host_name(params["hostname"], "hostname") if params["hostname"] else None,
         grpc=params["grpc"],
-        ingress_class=params["ingress_class"],
-        gateway=(
-            require_dns_label(gateway.get("namespace") or namespace, "gateway.namespace"),
-            require_dns_label(gateway["name"], "gateway.name") if gateway else "",
-        ),
-        section=require_dns_label(gateway["section"], "gateway.section") if gateway.get("section") else None,
-        tls_secret=require_host_name(params["tls"]["secret"], "tls.secret") if params["tls"] else None,
         timeout=_positive(params["timeout"], "timeout") if params["timeout"] is not None else None,
         max_body_size=_bytes(params["max_body_size"]),
         rate_limit=_rate_limit(params["rate_limit"]),
         backend_tls=_backend_tls(params["backend_tls"]),
-        annotations=params["annotations"],
         overrides=params["overrides"],
     )
-    if spec.kind == "gateway" and spec.tls_secret:
-        raise InputError(
-            "tls: with kind gateway, TLS ends at a listener of the Gateway, which has the certificate.",
-            hint="Leave it out, and name that listener in gateway.section.",
-        )
     if spec.backend_tls and not spec.grpc:
         raise InputError(
             "backend_tls: TF Serving speaks TLS for gRPC only, which grpc shuts out.", hint="Leave one of them out."
@@ -113,10 +102,6 @@ def _spec(params: Mapping[str, Any], model: str, namespace: str) -> RouteSpec:
 
 
 def _require_openshift(spec: RouteSpec) -> None:
-    if not spec.host:
-        raise InputError(
-            "hostname: OpenShift would make up a host for each of the Routes, one a path.", hint="Give one for all."
-        )
     if spec.grpc and not spec.tls_secret:
         raise InputError(
             "grpc: OpenShift's router takes HTTP/2 from clients by TLS only, with a certificate of the route's own.",
@@ -202,21 +187,8 @@ FEATURE = Feature(
         "namespace": {"type": "str", "required": True},
         "server": {"type": "str"},
         "moving": {"type": "list", "elements": "str", "default": []},
-        "kind": {"type": "str", "choices": ["ingress", "gateway", "openshift"], "default": "ingress"},
-        # Not "host": that is the address of the cluster's API server.
-        "hostname": {"type": "str"},
+        **ENTRANCE_OPTIONS,
         "grpc": {"type": "bool", "default": True},
-        "ingress_class": {"type": "str"},
-        "gateway": {
-            "type": "dict",
-            "options": {
-                "name": {"type": "str", "required": True},
-                "namespace": {"type": "str"},
-                "section": {"type": "str"},
-            },
-        },
-        # The name of a Secret is none.
-        "tls": {"type": "dict", "options": {"secret": {"type": "str", "required": True, "no_log": False}}},
         # Not "request_timeout": that is for requests to the API server.
         "timeout": {"type": "int"},
         "max_body_size": {"type": "str"},
@@ -228,7 +200,6 @@ FEATURE = Feature(
             "type": "dict",
             "options": {"hostname": {"type": "str", "required": True}, "ca": {"type": "str", "required": True}},
         },
-        "annotations": {"type": "dict", "default": {}},
         "overrides": {"type": "dict", "default": {}},
     },
     run=run,

@@ -10,7 +10,6 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests impo
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_controllers import TRAEFIK
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_spec import (
     GRPC_SERVICES,
-    VERBS,
     RouteSpec,
     authority,
     grpc_service,
@@ -42,8 +41,8 @@ def gateway_route(spec: RouteSpec) -> list[Json]:
 
 
 def _rest(spec: RouteSpec) -> tuple[Json, list[Json]]:
-    matches = [{"path": {"type": "PathPrefix", "value": spec.path}}]
-    matches += [{"path": {"type": "Exact", "value": f"{spec.path}:{verb}"}} for verb in VERBS]
+    types = {"Prefix": "PathPrefix"}
+    matches = [{"path": {"type": types.get(kind, kind), "value": path}} for _suffix, path, kind in spec.paths]
     middlewares = traefik.rest_middlewares(spec)
     rule: Json = {"matches": matches, **_filters(middlewares)}
     if spec.timeout and spec.controller.name == TRAEFIK:

@@ -12,7 +12,6 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests impo
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_controllers import NGINX, TRAEFIK
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_spec import (
     GRPC_SERVICES,
-    VERBS,
     RouteSpec,
     grpc_service,
     lets_grpc_in,
@@ -41,7 +40,7 @@ class _Words:
 def ingress_route(spec: RouteSpec) -> list[Json]:
     """Give the objects of a route of kind ``ingress``."""
     words = _nginx(spec) if spec.controller.name == NGINX else _traefik(spec)
-    paths = [(spec.path, "Prefix"), *((f"{spec.path}:{verb}", "Exact") for verb in VERBS)]
+    paths = [(path, kind) for _suffix, path, kind in spec.paths]
     objects = [_ingress(spec, "", words.rest, (words.rest_service or spec.server, "rest"), paths)]
     if spec.grpc:
         calls = [(f"/{service}", "Prefix") for service in GRPC_SERVICES]

@@ -12,7 +12,6 @@ from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_spec import (
     GRPC_SERVICES,
-    VERBS,
     RouteSpec,
     lets_grpc_in,
     route_metadata,
@@ -27,8 +26,7 @@ _RATE_SECONDS = 10
 
 def openshift_route(spec: RouteSpec) -> list[Json]:
     """Give the objects of a route of kind ``openshift``."""
-    rest = [("", spec.path), *((f"-{verb}", f"{spec.path}:{verb}") for verb in VERBS)]
-    objects = [_route(spec, suffix, path, "rest") for suffix, path in rest]
+    objects = [_route(spec, suffix, path, "rest") for suffix, path, _kind in spec.paths]
     if spec.grpc:
         for suffix, service in zip(("-grpc", "-grpc-status"), GRPC_SERVICES, strict=True):
             objects.append(lets_grpc_in(spec, _route(spec, suffix, f"/{service}", "grpc")))

@@ -51,6 +51,7 @@ class BackendTls:
 class RouteSpec:
     """What a route should be.
 
+    :param model: the model that it leads to; empty for a route that leads to no model, which has a ``prefix``.
     :param server: the model server, whose Service takes the requests.
     :param host: the host name that requests must carry; without it, any.
     :param grpc: whether gRPC is let in too. A gRPC call does not show its model to a proxy, so with several servers
@@ -60,6 +61,7 @@ class RouteSpec:
     :param tls_secret: the Secret with the host's certificate and key.
     :param timeout: seconds that an answer may take; the controller's own without it.
     :param max_body_size: bytes that the body of a REST request may have; the controller's own without it.
+    :param prefix: what the path of every request begins with that is let in, in place of those for a model.
     :param controller: who will serve the route, which decides how the rest is said.
     """
 
@@ -80,16 +82,20 @@ class RouteSpec:
     annotations: dict[str, str] = field(default_factory=dict)
     overrides: dict[str, Json] = field(default_factory=dict)
     controller: Controller = field(default_factory=Controller)
+    prefix: str = ""
 
     @property
     def name(self) -> str:
         """The name of the route's objects, to which some add what they are for."""
-        return route_name(self.model)
+        return route_name(self.model) if self.model else self.server
 
     @property
-    def path(self) -> str:
-        """The path that every REST request for the model begins with."""
-        return f"/v1/models/{self.model}"
+    def paths(self) -> tuple[tuple[str, str, str], ...]:
+        """What REST requests ask for: a suffix for names, the path, and whether it is a prefix of others."""
+        if self.prefix:
+            return (("", self.prefix, "Prefix"),)
+        path = f"/v1/models/{self.model}"
+        return (("", path, "Prefix"), *((f"-{verb}", f"{path}:{verb}", "Exact") for verb in VERBS))
 
 
 def route_name(model: str) -> str:
@@ -100,7 +106,8 @@ def route_name(model: str) -> str:
 def route_metadata(spec: RouteSpec, suffix: str = "", annotations: dict[str, str] | None = None) -> Json:
     """Give the metadata of an object of a route; what the user says in an annotation wins over what we would."""
     own = metadata(spec.name + suffix, spec.namespace, "route", spec.name)
-    own["labels"][MODEL_LABEL] = spec.model
+    if spec.model:
+        own["labels"][MODEL_LABEL] = spec.model
     if every := {**(annotations or {}), **spec.annotations}:
         own["annotations"] = every
     return own

@@ -35,6 +35,7 @@ class Workload:
     :param start_seconds: how long a pod may take to start.
     :param affinity: what ties the pods to nodes; without it they are spread over nodes and zones.
     :param pod_labels: labels of the pods alone, beside those of all objects.
+    :param component: what its pods are; ``server`` for what answers predictions.
     :param claim: the template of a claim of which each pod has one of its own, as a StatefulSet's pods do.
     """
 
@@ -51,6 +52,7 @@ class Workload:
     affinity: Json = field(default_factory=dict)
     pod_labels: dict[str, str] = field(default_factory=dict)
     claim: Json | None = None
+    component: str = COMPONENT
 
     @property
     def kind(self) -> str:
@@ -60,8 +62,8 @@ class Workload:
 
 def workload(spec: Workload) -> list[Json]:
     """Give the objects: what makes the pods, Service, service account, and as needed budget and autoscaler."""
-    own = metadata(spec.name, spec.namespace, COMPONENT, spec.name)
-    pods = server_selector(spec.name)
+    own = metadata(spec.name, spec.namespace, spec.component, spec.name)
+    pods = selector(spec.component, spec.name)
     objects: list[Json] = [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": own, "automountServiceAccountToken": False},
         {"apiVersion": "apps/v1", "kind": spec.kind, "metadata": own, "spec": _body(spec, own, pods)},
