@@ -14,8 +14,7 @@ requirements:
   - HAProxy 2.6 or later, started with C(-W -S ADDRESS), for O(balancer=haproxy)
   - dnspython >= 2.1 (Python package, in the interpreter that runs the task), for O(balancer=rfc2136)
   - boto3 >= 1.34 (Python package, in the interpreter that runs the task), for O(balancer=route53)
-  - google-api-python-client >= 2.100 and google-auth-httplib2 (Python packages, in the interpreter that runs the task), for
-    O(balancer=google_cloud)
+  - google-api-python-client >= 2.100 (Python package, in the interpreter that runs the task), for O(balancer=google_cloud)
 options:
   balancer:
     description: What carries the endpoint.
