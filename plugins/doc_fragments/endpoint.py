@@ -14,7 +14,8 @@ requirements:
   - HAProxy 2.6 or later, started with C(-W -S ADDRESS), for O(balancer=haproxy)
   - dnspython >= 2.1 (Python package, in the interpreter that runs the task), for O(balancer=rfc2136)
   - boto3 >= 1.34 (Python package, in the interpreter that runs the task), for O(balancer=route53)
-  - google-api-python-client >= 2.100 (Python package, in the interpreter that runs the task), for O(balancer=google_cloud)
+  - google-api-python-client >= 2.100 (Python package, in the interpreter that runs the task), for
+    O(balancer=google_cloud)
 options:
   balancer:
     description: What carries the endpoint.
@@ -23,8 +24,8 @@ options:
     default: haproxy
   google_cloud:
     description:
-      - How to reach Google Cloud, which global external Application Load Balancer carries the endpoint, and how it is set
-        up. Required with O(balancer=google_cloud).
+      - How to reach Google Cloud, which global external Application Load Balancer carries the endpoint, and how it is
+        set up. Required with O(balancer=google_cloud).
       - The options up to O(google_cloud.operation_timeout) say how to reach it, by the names that google.cloud has for
         them. A setting that is left out keeps its stored value, or gets the default named here when the endpoint is
         created.
@@ -42,8 +43,8 @@ options:
       auth_kind:
         description:
           - Kind of the credentials, or E(GCP_AUTH_KIND).
-          - Without it, V(serviceaccount) where its file or contents are given, V(accesstoken) where a token is, and else
-            V(application).
+          - Without it, V(serviceaccount) where its file or contents are given, V(accesstoken) where a token is, and
+            else V(application).
         type: str
         choices: [application, machineaccount, serviceaccount, accesstoken]
       service_account_file:
@@ -84,14 +85,15 @@ options:
         default: 300.0
       zones:
         description:
-          - The zone of each member that is reached by a private connection (Cloud VPN, Cloud Interconnect), by its name, such
-            as V(europe-west1-b). Google checks such members, and others stand in for one that fails.
+          - The zone of each member that is reached by a private connection (Cloud VPN, Cloud Interconnect), by its
+            name, such as V(europe-west1-b). Google checks such members, and others stand in for one that fails.
           - Without any, members are reached through the internet, unchecked, and nobody stands in for them.
           - All members have one, or none. Names that are no members are ignored.
           - Give all of them at once. V({}) when it is created.
         type: dict
       network:
-        description: Name or address of the VPC network with these connections. The project's C(default) one when it is created.
+        description: Name or address of the VPC network with these connections. The project's C(default) one when it is
+          created.
         type: str
       protocol:
         description: How members are asked. V(H2C) and V(HTTP2) carry gRPC, too. V(HTTP) when it is created.
@@ -104,16 +106,18 @@ options:
         type: int
       certificates:
         description:
-          - Names or addresses of the SSL certificates, up to 15. With any, the endpoint is at port 443, and else at port 80.
+          - Names or addresses of the SSL certificates, up to 15. With any, the endpoint is at port 443, and else at
+            port 80.
           - V([]) when it is created.
         type: list
         elements: str
       certificate_map:
-        description: Name or address of a map of Certificate Manager, in place of O(google_cloud.certificates). None when it
-          is created.
+        description: Name or address of a map of Certificate Manager, in place of O(google_cloud.certificates). None when
+          it is created.
         type: str
       labels:
-        description: Labels of the forwarding rule, for people and bills. Give all of them at once. V({}) when it is created.
+        description: Labels of the forwarding rule, for people and bills. Give all of them at once. V({}) when it is
+          created.
         type: dict
       health_check_type:
         description: How Google checks members that have a zone. V(HTTP) when it is created.
@@ -124,9 +128,10 @@ options:
         type: int
       health_check_path:
         description:
-          - Path that the health check asks for by C(GET), such as that of a prober which makes real predictions of all models.
-          - When it is empty, or has V({model}) in it, there can be one model. Empty means its metadata. Only a loaded model has
-            any, but a wrong one has it, too.
+          - Path that the health check asks for by C(GET), such as C(/healthz) of the prober that makes real predictions
+            of all models (role M(modelfleet.serving.serving#role), C(serving_prober)).
+          - When it is empty, or has V({model}) in it, there can be one model. Empty means its metadata. Only a loaded
+            model has any, but a wrong one has it, too.
           - Empty when it is created.
         type: str
       health_check_host:
