@@ -88,7 +88,14 @@ options:
           - The zone of each member that is reached by a private connection (Cloud VPN, Cloud Interconnect), by its
             name, such as V(europe-west1-b). Google checks such members, and others stand in for one that fails.
           - Without any, members are reached through the internet, unchecked, and nobody stands in for them.
-          - All members have one, or none. Names that are no members are ignored.
+          - All members have one, or are in O(google_cloud.negs), or none is. Names that are no members are ignored.
+          - Give all of them at once. V({}) when it is created.
+        type: dict
+      negs:
+        description:
+          - The zonal network endpoint groups of each member that has its own, such as those that GKE makes of a Service,
+            as a list of their addresses (C(https://www.googleapis.com/compute/v1/projects/.../networkEndpointGroups/...)).
+          - They are used as they are, and the member's address and port mean nothing then. Google checks them.
           - Give all of them at once. V({}) when it is created.
         type: dict
       network:
@@ -112,8 +119,8 @@ options:
         type: list
         elements: str
       certificate_map:
-        description: Name or address of a map of Certificate Manager, in place of O(google_cloud.certificates). None when
-          it is created.
+        description: Name or address of a map of Certificate Manager, in place of O(google_cloud.certificates). None
+          when it is created.
         type: str
       labels:
         description: Labels of the forwarding rule, for people and bills. Give all of them at once. V({}) when it is

@@ -32,7 +32,7 @@ Json = dict[str, Any]
 
 PROJECT = "serving-1"
 MAP = "models"
-ZONE = "europe-west1-b"
+ZONE, OTHER_ZONE = "europe-west1-b", "europe-west1-c"
 _API = "https://www.googleapis.com/compute/v1/"
 
 _RESOURCES = (
@@ -145,6 +145,11 @@ def validate(schema: Json, value: Any, where: str, method: str) -> None:
             need(re.fullmatch(r"-?\d+", value), f"{where}: no number in a text")
 
 
+def gke_group(zone: str) -> str:
+    """Give the path of a group that GKE made."""
+    return f"projects/{PROJECT}/zones/{zone}/networkEndpointGroups/k8s1-models"
+
+
 def canonical(text: str) -> str:
     """Give an address of an object without what can be left out."""
     return re.sub(r"^.*?(?=projects/)", "", text)
@@ -186,9 +191,16 @@ class Google(Cloud):
             "global/networks/default",
             "global/sslCertificates/site",
             "locations/global/certificateMaps/sites",
-            f"zones/{ZONE}",
         ):
             self.objects[f"projects/{PROJECT}/{path}"] = {"name": path.rsplit("/", 1)[-1]}
+        # What GKE makes of a Service: a group of pods.
+        for number, zone in enumerate((ZONE, OTHER_ZONE)):
+            self.objects[f"projects/{PROJECT}/zones/{zone}"] = {"name": zone}
+            self.objects[gke_group(zone)] = {
+                "name": "k8s1-models",
+                "networkEndpointType": "GCE_VM_IP_PORT",
+                "_inside": [{"ipAddress": f"10.8.{number}.{pod}", "port": 8501} for pod in (1, 2)],
+            }
         super().__init__()
 
     # The call itself.

@@ -18,7 +18,19 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint impor
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 
-from .google import PROJECT, ZONE, Google, GoogleLab, InternetLab, RefusedError, canonical, route, validate
+from .google import (
+    OTHER_ZONE,
+    PROJECT,
+    ZONE,
+    Google,
+    GoogleLab,
+    InternetLab,
+    RefusedError,
+    canonical,
+    gke_group,
+    route,
+    validate,
+)
 from .lab import toggle_together
 from .scenarios import MODELS, THIRDS, Scenarios, cut_everywhere, failover
 
@@ -143,6 +155,44 @@ def test_from_the_internet_to_private_connections(internet: InternetLab, lab: Go
     internet.run(members=internet.members("ab"), google_cloud={"zones": {}})
     assert internet.shares() == {"a": 0.5, "b": 0.5}
     internet.settled()
+
+
+# In groups of GKE.
+
+
+def test_groups_of_gke(lab: GoogleLab) -> None:
+    cloud = lab.cloud
+    negs = {"a": [f"https://www.googleapis.com/compute/v1/{gke_group(zone)}" for zone in (ZONE, OTHER_ZONE)]}
+    pods = {f"10.8.{zone}.{pod}" for zone in (0, 1) for pod in (1, 2)}
+    lab.run(google_cloud={"negs": negs})
+    third = pytest.approx(1 / 3)
+    assert cloud.shares() == {**dict.fromkeys(pods, pytest.approx(1 / 12)), "10.0.0.2": third, "10.0.0.3": third}
+    lab.settled()
+    # A part of its pods is enough; with none, the others take its share.
+    cloud.sick = {"10.8.0.1", "10.8.1.2"}
+    assert lab.info()["members"][0]["up"] is True
+    cloud.sick = set(pods)
+    assert lab.info()["members"][0]["up"] is False
+    assert lab.shares() == {"b": 0.5, "c": 0.5}
+    cloud.sick = {"10.0.0.2"}
+    assert sum(cloud.shares().get(pod, 0) for pod in pods) > 0.34
+    # Drained, it stands in for nobody, and its groups stay as they are.
+    cloud.calls.clear()
+    lab.change("a", "drained", wait=False)
+    assert cloud.writes() == ["urlMaps.update", *["backendServices.patch"] * 2]
+    assert lab.shares() == {"c": 1}
+    cloud.sick = {"10.0.0.2", "10.0.0.3"}
+    assert cloud.shares() == {}
+    cloud.sick = set()
+    lab.settled()
+    lab.change("a", "active")
+    lab.settled()
+    cloud.leaving = True
+    lab.remove()
+    assert cloud.ours() == []
+    assert {
+        entry["ipAddress"] for zone in (ZONE, OTHER_ZONE) for entry in cloud.objects[gke_group(zone)]["_inside"]
+    } == pods
 
 
 # What requests get.
@@ -351,7 +401,8 @@ def test_two_who_add_members(lab: GoogleLab) -> None:
     ("changed", "words"),
     [
         ({"members": [{"name": "a", "address": "a.example.net"}]}, "its address a.example.net is no IPv4 address"),
-        ({"google_cloud": {"zones": {"a": ZONE}}}, "does not name b, c"),
+        ({"google_cloud": {"zones": {"a": ZONE}}}, "do not name b, c"),
+        ({"google_cloud": {"negs": {"a": ["k8s1-models"]}}}, "is no list of network endpoint groups"),
         ({"google_cloud": {"zones": {}}}, "cannot reach 10.0.0.1"),
         ({"google_cloud": {"zones": {"a": "Europe"}}}, "'Europe' is no zone"),
         (

@@ -51,6 +51,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.googl
     describe,
     is_checked,
     link,
+    own_groups,
     reweighed,
     same,
     same_map,
@@ -70,6 +71,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._names import r
 
 DEFAULTS: dict[str, Any] = {
     "zones": {},
+    "negs": {},
     "network": "",
     "protocol": "HTTP",
     "retries": 2,
@@ -102,6 +104,7 @@ _ACCESS = (
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 # Of 63 characters, so that the other objects' names can begin with it.
 _MAP_CHARACTERS = 40
+_GROUP = re.compile(r"(https://\S+/)?projects/[^/\s]+/zones/[^/\s]+/networkEndpointGroups/[^/\s]+")
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 _RANGES = {"retries": (0, 10), "health_check_interval": (1, 300), "health_check_threshold": (1, 10)}
 _HEALTH_SECONDS = 2.0
@@ -128,6 +131,7 @@ def arguments() -> dict[str, Any]:
         "timeout": {"type": "float", "default": 20.0},
         "operation_timeout": {"type": "float", "default": 300.0},
         "zones": {"type": "dict"},
+        "negs": {"type": "dict"},
         "network": {"type": "str"},
         "protocol": {"type": "str", "choices": list(PROTOCOLS)},
         "retries": {"type": "int"},
@@ -162,6 +166,12 @@ def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
         if not _NAME.fullmatch(zone):
             raise InputError(
                 f"google_cloud.zones[{member}]: {zone!r} is no zone.", hint="Use a name such as europe-west1-b."
+            )
+    for member, groups in given.get("negs", {}).items():
+        if not isinstance(groups, list) or not groups or not all(_GROUP.fullmatch(str(text)) for text in groups):
+            raise InputError(
+                f"google_cloud.negs[{member}]: {groups!r} is no list of network endpoint groups.",
+                hint="Give the address (selfLink) of each, with its project and zone.",
             )
     for key, value in given.get("labels", {}).items():
         if not (key[:1].isalpha() and _LABEL.fullmatch(key) and _LABEL.fullmatch(value)):
@@ -316,11 +326,11 @@ class GoogleCloud:
             return {}
         members = {}
         for member in endpoint.members:
-            try:
-                found = self._api.health(self._place.service(endpoint, member), self._place.group(endpoint, member))
-            except GoneError:
-                found = []
-            up = bool(found) and set(found) == {"HEALTHY"}
+            found: list[str] = []
+            with suppress(GoneError):
+                for group in own_groups(self._place, endpoint, member):
+                    found += self._api.health(self._place.service(endpoint, member), group)
+            up = "HEALTHY" in found
             reason = "" if up else f"Google's checkers say {', '.join(sorted(set(found))) or 'nothing yet'}"
             models = [model.name for model in endpoint.models]
             members[member.name] = MemberHealth(

@@ -282,10 +282,12 @@ class Api:
                 return found
             params["pageToken"] = page["nextPageToken"]
 
-    def health(self, service: Ref, group: Ref) -> list[str]:
-        """Give what Google's checkers say of each endpoint of a group: HEALTHY, UNHEALTHY and the like."""
-        body = {"group": group.link(self.project)}
-        answer = self._call("backendServices", "getHealth", **self._where(service), body=body)
+    def health(self, service: Ref, group: str) -> list[str]:
+        """Give what Google's checkers say of each endpoint of a group: HEALTHY, UNHEALTHY and the like.
+
+        :param group: the address of a network endpoint group.
+        """
+        answer = self._call("backendServices", "getHealth", **self._where(service), body={"group": group})
         return [entry.get("healthState", "UNKNOWN") for entry in answer.get("healthStatus", ())]
 
     def insert(self, ref: Ref, body: Json) -> Operation:

@@ -139,7 +139,24 @@ def _digest(text: str) -> str:
 
 def is_checked(endpoint: Endpoint) -> bool:
     """Tell whether Google checks the members. Of groups in the internet it takes no health check."""
-    return any(member.name in endpoint.settings["zones"] for member in endpoint.members)
+    settings = endpoint.settings
+    return any(member.name in settings[key] for member in endpoint.members for key in ("zones", "negs"))
+
+
+def own_groups(place: Place, endpoint: Endpoint, member: Member) -> list[str]:
+    """Give the addresses of the groups that a member is asked by."""
+    given = endpoint.settings["negs"].get(member.name)
+    return [_API + link(text) for text in given] if given else [place.group(endpoint, member).link(place.project)]
+
+
+def _spare_groups(place: Place, endpoint: Endpoint, member: Member) -> list[str]:
+    """Give the addresses of the groups by which a member stands in for others.
+
+    What is in groups of its own is not ours to change, so a drained member has none; any other has an empty one.
+    """
+    if member.name in endpoint.settings["negs"]:
+        return own_groups(place, endpoint, member) if member.state != "drained" else []
+    return [place.group(endpoint, member, spare=True).link(place.project)]
 
 
 def encode(endpoint: Endpoint) -> str:
@@ -236,6 +253,8 @@ def wanted_objects(place: Place, endpoint: Endpoint) -> Wanted:
     if checked:
         check = add(place.ref("healthChecks"), **_health_check(endpoint))
     for member in endpoint.members:
+        if member.name in settings["negs"]:
+            continue
         for spare in (False, True) if checked else (False,):
             ref, body, content = _group(place, endpoint, member, spare)
             add(ref, **body)
@@ -318,14 +337,15 @@ def _service(place: Place, endpoint: Endpoint, member: Member, check: Ref | None
         "protocol": endpoint.settings["protocol"],
         "timeoutSec": math.ceil(max(model.timeout for model in endpoint.models)),
     }
-    own = place.group(endpoint, member).link(place.project)
+    own = own_groups(place, endpoint, member)
     if check is None:
-        return {**body, "backends": [{"group": own}], "healthChecks": []}
-    groups = [(own, "PREFERRED")]
+        return {**body, "backends": [{"group": group} for group in own]}
+    groups = [(group, "PREFERRED") for group in own]
     groups += [
-        (place.group(endpoint, other, spare=True).link(place.project), "DEFAULT")
+        (group, "DEFAULT")
         for other in endpoint.members
         if other.name != member.name
+        for group in _spare_groups(place, endpoint, other)
     ]
     return {
         **body,
@@ -435,21 +455,22 @@ def check_definition(place: Place, endpoint: Endpoint) -> None:
 
     :raises InputError: naming what can.
     """
-    zones = endpoint.settings["zones"]
+    located = endpoint.settings["zones"].keys() | endpoint.settings["negs"].keys()
     checked = is_checked(endpoint)
     names = {member.name for member in endpoint.members}
     if len(names) > _MOST_MEMBERS:
         raise InputError(
             f"google_cloud: {len(names)} members are too many.", hint=f"A backend service takes {_MOST_MEMBERS} groups."
         )
-    if checked and (missing := sorted(names - zones.keys())):
+    if checked and (missing := sorted(names - located)):
         raise InputError(
-            f"google_cloud.zones does not name {', '.join(missing)}. Google checks members with a zone and no"
+            f"google_cloud.zones and negs do not name {', '.join(missing)}. Google checks members with a zone and no"
             f" others, and those that it does not check cannot stand in for others.",
             hint="Give all members a zone, which takes private connections to them (VPN, Interconnect), or none.",
         )
     for member in endpoint.members:
-        _check_address(member, checked)
+        if member.name not in endpoint.settings["negs"]:
+            _check_address(member, checked)
     _check_models(endpoint)
     waiting = [member.name for member in endpoint.members if member.state == "standby"]
     if waiting and not checked:
