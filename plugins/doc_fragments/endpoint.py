@@ -93,8 +93,8 @@ options:
         type: dict
       negs:
         description:
-          - The zonal network endpoint groups of each member that has its own, such as those that GKE makes of a Service,
-            as a list of their addresses (C(https://www.googleapis.com/compute/v1/projects/.../networkEndpointGroups/...)).
+          - The zonal network endpoint groups of each member that has its own, such as those that GKE makes of a
+            Service, as a list of their addresses (C(https://www.googleapis.com/compute/v1/projects/.../networkEndpointGroups/...)).
           - They are used as they are, and the member's address and port mean nothing then. Google checks them.
           - Give all of them at once. V({}) when it is created.
         type: dict

@@ -420,7 +420,8 @@ class Google(Cloud):
         if resource not in _NO_FINGERPRINT:
             found = self._shown(resource, key)["fingerprint"]
             need(given == found, "Invalid fingerprint.", "conditionNotMet", 412)
-        need(body.get("name") == self.objects[key]["name"], "resource.name cannot be changed")
+        for field in ("name", "type"):
+            need(body.get(field) == self.objects[key].get(field), f"resource.{field} cannot be changed")
         self._check(resource, key, body)
         return lambda: self.objects.update({key: body})
 

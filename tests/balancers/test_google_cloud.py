@@ -234,10 +234,16 @@ def test_https_and_back(lab: GoogleLab) -> None:
     assert lab.shares() == THIRDS
     lab.settled()
     lab.run(google_cloud={"certificates": [], "certificate_map": "sites", "labels": {}})
+    proxy = cloud.find("models", "targetHttpsProxies")
+    assert (proxy["sslCertificates"], proxy["certificateMap"][-6:]) == ([], "/sites")
+    lab.settled()
+    lab.run(google_cloud={"certificates": ["site"], "certificate_map": ""})
+    proxy = cloud.find("models", "targetHttpsProxies")
+    assert (proxy["sslCertificates"][0][-5:], proxy["certificateMap"]) == ("/site", "")
     lab.settled()
     with pytest.raises(InputError, match="exclude each other"):
         lab.run(google_cloud={"certificates": ["site"], "certificate_map": "sites"})
-    lab.run(google_cloud={"certificate_map": ""})
+    lab.run(google_cloud={"certificates": []})
     assert lab.shares() == THIRDS
     assert cloud._kind("targetHttpsProxies") == {}
     lab.settled()
@@ -246,15 +252,21 @@ def test_https_and_back(lab: GoogleLab) -> None:
 def test_health_checks(lab: GoogleLab) -> None:
     cloud = lab.cloud
     lab.run(models=[{"name": "iris"}], google_cloud={"health_check_path": ""})
-    assert cloud.find("models", "healthChecks")["httpHealthCheck"] == {
+    assert cloud.find("models-http", "healthChecks")["httpHealthCheck"] == {
         "portSpecification": "USE_SERVING_PORT",
         "requestPath": "/v1/models/iris/metadata",
+        "host": "",
     }
+    lab.run(models=[{"name": "iris"}], google_cloud={"health_check_path": "", "health_check_host": "x.example.org"})
+    assert cloud.find("models-http", "healthChecks")["httpHealthCheck"]["host"] == "x.example.org"
+    lab.run(models=[{"name": "iris"}], google_cloud={"health_check_path": "", "health_check_host": ""})
+    assert cloud.find("models-http", "healthChecks")["httpHealthCheck"]["host"] == ""
     with pytest.raises(InputError, match="checks a member by one path, and there are 2 models"):
         lab.run(models=MODELS, google_cloud={"health_check_path": "/healthz/{model}"})
     changed = {"health_check_type": "TCP", "health_check_port": 8443, "health_check_interval": 10}
     lab.run(models=MODELS, google_cloud=changed)
-    found = cloud.find("models", "healthChecks")
+    assert list(cloud._kind("healthChecks")) == [f"projects/{PROJECT}/global/healthChecks/models-tcp"]
+    found = cloud.find("models-tcp", "healthChecks")
     assert found["tcpHealthCheck"] == {"portSpecification": "USE_FIXED_PORT", "port": 8443}
     assert (found["checkIntervalSec"], found["timeoutSec"]) == (10, 10)
     cloud.sick = {lab.address("b")}
@@ -280,7 +292,7 @@ def weigh_by_hand(cloud: Google) -> None:
 
 
 def check_by_hand(cloud: Google) -> None:
-    cloud.find("models", "healthChecks")["httpHealthCheck"]["requestPath"] = "/"
+    cloud.find("models-http", "healthChecks")["httpHealthCheck"]["requestPath"] = "/"
 
 
 def serve_by_hand(cloud: Google) -> None:
@@ -311,7 +323,7 @@ def port_by_hand(cloud: Google) -> None:
     ("change", "words"),
     [
         (weigh_by_hand, "weight 7 was set by hand"),
-        (check_by_hand, "models (healthChecks)"),
+        (check_by_hand, "models-http (healthChecks)"),
         (serve_by_hand, "models-a (backendServices)"),
         (fill_by_hand, "(networkEndpointGroups)"),
         (empty_by_hand, "spare (networkEndpointGroups)"),
@@ -344,7 +356,7 @@ def test_what_others_set_stays(lab: GoogleLab) -> None:
 
 @pytest.mark.parametrize("kind", ["backendServices", "healthChecks", "globalAddresses"])
 def test_objects_of_others_are_left_alone(lab: GoogleLab, kind: str) -> None:
-    name = "models-a" if kind == "backendServices" else "models"
+    name = {"backendServices": "models-a", "healthChecks": "models-http"}.get(kind, "models")
     path = f"projects/{PROJECT}/global/{kind.replace('globalAddresses', 'addresses')}/{name}"
     theirs = {"name": name, "description": "by hand", "loadBalancingScheme": "EXTERNAL_MANAGED", "backends": []}
     lab.cloud.objects[path] = dict(theirs)
@@ -357,7 +369,7 @@ def test_objects_of_others_are_left_alone(lab: GoogleLab, kind: str) -> None:
             lab.run(adopt=True)
         return
     if kind == "healthChecks":
-        lab.cloud.objects[path] = {"name": name, "type": "TCP", "tcpHealthCheck": {}}
+        lab.cloud.objects[path] = {"name": name, "type": "HTTP", "httpHealthCheck": {}}
     lab.run(adopt=True)
     assert lab.shares() == THIRDS
     lab.settled()

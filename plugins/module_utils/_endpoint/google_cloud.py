@@ -430,7 +430,8 @@ class GoogleCloud:
         operations = []
         for ref, body in wanted.objects.items():
             if ref.kind in kinds and ref not in found.objects:
-                operations.append(self._api.insert(ref, body))
+                # What is empty is for comparing.
+                operations.append(self._api.insert(ref, {key: value for key, value in body.items() if value}))
                 found.objects[ref] = body
         return operations
 
@@ -496,8 +497,12 @@ class GoogleCloud:
                 again = again or not done
                 changes += done or [self._api.change(ref, "delete")]
             if not _is_labelled(ref, wanted, present):
-                body = {"labels": wanted.labels, "labelFingerprint": present.get("labelFingerprint", "")}
-                changes.append(self._api.change(ref, "setLabels", body))
+                if "labelFingerprint" in present:
+                    body = {"labels": wanted.labels, "labelFingerprint": present["labelFingerprint"]}
+                    changes.append(self._api.change(ref, "setLabels", body))
+                else:
+                    # It was made just now.
+                    again = True
         self._api.finish(changes)
         return again
 
@@ -513,12 +518,13 @@ class GoogleCloud:
             # What others set, such as logging or Cloud Armor, stays.
             return [self._api.change(ref, "patch", {**body, "fingerprint": present.get("fingerprint", "")})]
         if ref.kind in ("targetHttpProxies", "targetHttpsProxies"):
-            ways = {
-                "urlMap": ("setUrlMap", {"urlMap": body["urlMap"]}),
-                "sslCertificates": ("setSslCertificates", {"sslCertificates": body.get("sslCertificates", [])}),
-                "certificateMap": ("setCertificateMap", {"certificateMap": body.get("certificateMap", "")}),
-            }
-            return [self._api.change(ref, method, given) for key, (method, given) in ways.items() if differs(key)]
+            operations = []
+            # What it gets comes before what it loses, so that it always has a certificate.
+            for key in sorted(("urlMap", "sslCertificates", "certificateMap"), key=lambda key: not body.get(key)):
+                if differs(key):
+                    operations.append(self._api.change(ref, f"set{key[0].upper()}{key[1:]}", {key: body[key]}))
+                    self._api.finish(operations[-1:])
+            return operations
         if ref.kind == "globalForwardingRules" and all(not differs(key) for key in ("IPAddress", "portRange")):
             return [self._api.change(ref, "setTarget", {"target": body["target"]})]
         return []

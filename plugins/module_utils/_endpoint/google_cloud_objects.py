@@ -251,7 +251,9 @@ def wanted_objects(place: Place, endpoint: Endpoint) -> Wanted:
     checked = is_checked(endpoint)
     check = None
     if checked:
-        check = add(place.ref("healthChecks"), **_health_check(endpoint))
+        # Its type cannot be changed, so each has its own name.
+        kind = settings["health_check_type"].lower()
+        check = add(place.ref("healthChecks", kind), **_health_check(endpoint))
     for member in endpoint.members:
         if member.name in settings["negs"]:
             continue
@@ -265,9 +267,9 @@ def wanted_objects(place: Place, endpoint: Endpoint) -> Wanted:
     secure = bool(settings["certificates"] or settings["certificate_map"])
     proxy = place.ref("targetHttpsProxies" if secure else "targetHttpProxies")
     front: Json = {"urlMap": place.map.link(place.project)}
-    if settings["certificates"]:
+    if secure:
+        # Both, since what is empty must be so.
         front["sslCertificates"] = [_certificate(place, name) for name in settings["certificates"]]
-    if settings["certificate_map"]:
         front["certificateMap"] = _certificate_map(place, settings["certificate_map"])
     add(proxy, **front)
     add(
@@ -289,7 +291,9 @@ def _certificate(place: Place, name: str) -> str:
 
 def _certificate_map(place: Place, name: str) -> str:
     host = "//certificatemanager.googleapis.com/"
-    return name if "/" in name else f"{host}projects/{place.project}/locations/global/certificateMaps/{name}"
+    return (
+        name if "/" in name or not name else f"{host}projects/{place.project}/locations/global/certificateMaps/{name}"
+    )
 
 
 def _health_check(endpoint: Endpoint) -> Json:
@@ -301,8 +305,7 @@ def _health_check(endpoint: Endpoint) -> Json:
         config["portSpecification"] = "USE_SERVING_PORT"
     if kind != "TCP":
         config["requestPath"] = path_of(settings["health_check_path"], endpoint.models[0].name)
-        if settings["health_check_host"]:
-            config["host"] = settings["health_check_host"]
+        config["host"] = settings["health_check_host"]
     return {
         "type": kind,
         "checkIntervalSec": settings["health_check_interval"],
