@@ -345,6 +345,29 @@ def test_what_was_changed_by_hand_is_mended(lab: GoogleLab, change: Callable[[Go
     lab.settled()
 
 
+def test_a_group_in_the_internet_is_mended(internet: InternetLab) -> None:
+    internet.run()
+    group = internet.cloud.find("models-a-[0-9a-f]{8}", "networkEndpointGroups")
+    group["_inside"] = [{"fqdn": "evil.example.net", "port": 80}]
+    internet.cloud.leaving = True
+    assert internet.run().changed
+    assert internet.shares() == THIRDS
+    internet.settled()
+
+
+def test_what_is_left_of_a_member_is_right_before_it_gets_traffic(lab: GoogleLab) -> None:
+    cloud = lab.cloud
+    lab.run()
+    lab.change("c", "drained")
+    cloud.find("models-c", "backendServices")["backends"].clear()
+    seen = []
+    lab.meanwhile(lambda: seen.extend(cloud.find("models-c", "backendServices")["backends"]), "urlMaps.update")
+    lab.change("c", "active")
+    assert len(seen) == 3
+    assert lab.shares() == THIRDS
+    lab.settled()
+
+
 def test_what_others_set_stays(lab: GoogleLab) -> None:
     lab.run()
     service = lab.cloud.find("models-a", "backendServices")

@@ -424,6 +424,11 @@ class GoogleCloud:
         for kinds in (BASE[:-1], BASE[-1:]):
             self._api.finish(self._insert(wanted, found, kinds))
             self._api.finish(self._fill(wanted, found))
+        # One that is there, such as that of a member which was away, must be right before it gets traffic.
+        serving = {service for service, weight in weights(found.map or {}).items() if weight}
+        for ref in self._changed(wanted, found):
+            if ref.kind == BASE[-1] and link(ref.link(self._place.project)) not in serving:
+                self._api.finish(self._correct(ref, wanted.objects[ref], found.objects[ref]))
 
     def _insert(self, wanted: Wanted, found: _Found, kinds: Iterable[str]) -> list[Operation]:
         """Begin to make those objects that are missing."""
@@ -439,8 +444,9 @@ class GoogleCloud:
         """Begin to put into the groups what they should hold."""
         operations = []
         for ref in wanted.inside:
-            attach, _kept = _amiss(ref, wanted, found)
-            if attach and ref in found.objects:
+            attach, other = _amiss(ref, wanted, found)
+            # One in the internet has room for one.
+            if attach and ref in found.objects and (ref.zone or not other):
                 operations.append(self._api.change(ref, "attachNetworkEndpoints", {"networkEndpoints": attach}))
                 found.inside.setdefault(ref, []).extend(attach)
         return operations
@@ -489,8 +495,9 @@ class GoogleCloud:
         changes: list[Operation] = []
         for ref in self._changed(wanted, found):
             present = _resolved(found, ref) or {}
-            _unused, detach = _amiss(ref, wanted, found)
+            attach, detach = _amiss(ref, wanted, found)
             if detach:
+                again = again or bool(attach)
                 changes.append(self._api.change(ref, "detachNetworkEndpoints", {"networkEndpoints": detach}))
             if not same(wanted.objects[ref], present):
                 done = self._correct(ref, wanted.objects[ref], present)
