@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,11 +43,11 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
     monkeypatch.setattr(google_cloud_api, "_POLL_SECONDS", 0.0)
     monkeypatch.setattr(google_cloud_api, "_FIRST_PAUSE", 0.0)
     # Nor for a client a run, which takes longer than all its calls.
-    made: dict[tuple[int, str, str], Any] = {}
+    made: dict[tuple[str, str], Any] = {}
     make = google_cloud_api.Api._collection
 
     def collection(self: google_cloud_api.Api, kind: str) -> Any:
-        key = (threading.get_ident(), self._access["endpoint_url"], kind)
+        key = (self._access["endpoint_url"], kind)
         if key not in made:
             made[key] = make(self, kind)
         return made[key]

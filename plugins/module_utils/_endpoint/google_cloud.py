@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import (
@@ -256,11 +257,11 @@ class GoogleCloud:
                 found.endpoint = decode(found.map.get("description", ""))
             except ValueError as error:
                 found.problem = str(error)
-        for kind in KINDS:
-            found.objects |= self._api.listed(kind, self._place.url_map)
-        for ref in found.objects:
-            if ref.kind in GROUPS and self._is_ours(found.objects[ref]):
-                found.inside[ref] = self._api.inside(ref)
+        for listed in self._api.together(partial(self._api.listed, kind, self._place.url_map) for kind in KINDS):
+            found.objects |= listed
+        groups = [ref for ref, body in found.objects.items() if ref.kind in GROUPS and self._is_ours(body)]
+        held = self._api.together(partial(self._api.inside, ref) for ref in groups)
+        found.inside = dict(zip(groups, held, strict=True))
         return found
 
     def _is_ours(self, body: Mapping[str, Any]) -> bool:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import random
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.google_cloud_objects import Json, Ref
@@ -34,6 +36,10 @@ _VARIABLES = {
 AUTH_KINDS = ("application", "machineaccount", "serviceaccount", "accesstoken")
 _SCOPES = ["https://www.googleapis.com/auth/compute"]
 
+_T = TypeVar("_T")
+
+# At once: a project has some thousand reads a minute.
+_THREADS = 8
 _ATTEMPTS = 8
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
@@ -110,30 +116,44 @@ class Api:
         self.project = str(self._given["project"])
         self._made: Any = None
         self._collections: dict[str, Any] = {}
+        self._identity: Any = None
+        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
 
     def _client(self) -> Any:
         if self._made is None:
             discovery = import_package("googleapiclient.discovery", "google-api-python-client")
-            authorized = import_package("google_auth_httplib2", "google-auth-httplib2")
-            http = import_package("httplib2", "httplib2").Http(
-                timeout=self._access["timeout"],
-                ca_certs=self._access["ca_path"],
-                disable_ssl_certificate_validation=not self._access["validate_certs"],
-            )
-            # A redirect is nothing that this API answers.
-            http.follow_redirects = False
             url = self._access["endpoint_url"]
             options = {"api_endpoint": f"{url.rstrip('/')}/compute/v1/"} if url else None
             self._made = discovery.build(
                 "compute",
                 "v1",
-                http=authorized.AuthorizedHttp(self._credentials(), http=http),
+                http=self._connection(),
                 client_options=options,
                 # The description of the API that comes with the library.
                 static_discovery=True,
                 cache_discovery=False,
             )
         return self._made
+
+    def _connection(self) -> Any:
+        """Give a connection that nobody else uses, since the library's are not for several threads."""
+        with suppress(queue.Empty):
+            return self._idle.get_nowait()
+        http = import_package("httplib2", "httplib2").Http(
+            timeout=self._access["timeout"],
+            ca_certs=self._access["ca_path"],
+            disable_ssl_certificate_validation=not self._access["validate_certs"],
+        )
+        # A redirect is nothing that this API answers.
+        http.follow_redirects = False
+        if self._identity is None:
+            self._identity = self._credentials()
+        return import_package("google_auth_httplib2", "google-auth-httplib2").AuthorizedHttp(self._identity, http=http)
+
+    def together(self, calls: Iterable[Callable[[], _T]]) -> list[_T]:
+        """Make calls that only read at the same time; gives their answers in order."""
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return list(pool.map(lambda call: call(), calls))
 
     def _collection(self, kind: str) -> Any:
         if kind not in self._collections:
@@ -192,11 +212,14 @@ class Api:
         attempt = 0
         while True:
             request = getattr(self._collection(kind), method)(**params)
+            connection = self._connection()
             pause = 0.0
             try:
-                answer: Json = request.execute()
+                answer: Json = request.execute(http=connection)
+                self._idle.put(connection)
                 return answer
             except errors.HttpError as error:
+                self._idle.put(connection)
                 failed: BalancerError = _refused(error)
                 if not _passes(error):
                     raise failed from error
