@@ -15,8 +15,8 @@ description:
     a model fails, it serves the model unchecked rather than not at all.
   - With O(balancer=rfc2136) the address is a DNS record. DNS judges nobody, so a failover is a change of this module, by a
     person or by the automatic failover.
-  - With O(balancer=google_cloud) the address is that of a load balancer, whose weights and whose definition are in one URL map. Google
-    judges members that it reaches by private connections, and others stand in for one that fails; it judges none in the internet.
+  - With O(balancer=google_cloud) the address is that of a load balancer, whose weights and definition are in one URL map. Google
+    judges members that it reaches by private connections, and others stand in for one that fails. It judges none in the internet.
   - The definition is kept at the balancer itself, so a task can change a part of it, and nothing else has to be stored.
   - Changes of traffic (O(members[].weight), and O(members[].state) between V(active) and V(drained)) are made without a reload
     of HAProxy, and every change of a DNS record is one transaction.
