@@ -539,7 +539,7 @@ def test_the_stand_in_holds_changes_to_the_rules(lab: GoogleLab) -> None:
     redirect = {"hostRedirect": "example.net"}
     for act, words in (
         (insert("urlMaps", name="x", defaultService=f"{link}/backendServices/none"), "was not found"),
-        (insert("urlMaps", name="x", defaultService=f"{link}/healthChecks/models"), "is none of"),
+        (insert("urlMaps", name="x", defaultService=f"{link}/healthChecks/models-http"), "is none of"),
         (insert("urlMaps", name="x"), "exactly one of"),
         (insert("urlMaps", name="models", defaultUrlRedirect=redirect), "already exists"),
         (insert("urlMaps", name="x", description="x" * 2049, defaultUrlRedirect=redirect), "too long"),
