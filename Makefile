@@ -97,17 +97,15 @@ build/versions/%/.complete: requirements.lock $(filter build/%,$(UV))
 	@$(@D)/bin/python -c 'from ansible.release import __version__ as v; assert v.startswith("$*."), v'
 	@touch $@
 
-.PHONY: environments
-environments: env $(OTHER_VERSIONS:%=build/versions/%/.complete)
+.PHONY: versions $(VERSIONS:%=version-%)
+versions: $(OTHER_VERSIONS:%=version-%) ## Run what starts Ansible, and its sanity tests, with every other ansible-core
 
-.PHONY: versions
-versions: environments ## Run what starts Ansible, and its sanity tests, with every other ansible-core
-	@failed=; for version in $(OTHER_VERSIONS); do \
-		echo "ansible-core $$version"; \
-		build/versions/$$version/bin/pytest -n 2 --dist loadfile tests/doors || failed="$$failed $$version"; \
-		build/versions/$$version/bin/pytest -vv --tb=short tests/sanity/test_ansible_test.py || failed="$$failed $$version"; \
-	done; \
-	if [ -n "$$failed" ]; then echo "Failed with ansible-core$$failed"; exit 1; fi
+$(VERSIONS:%=version-%): version-%: build/versions/%/.complete
+	@echo "ansible-core $*"
+	@failed=; \
+	build/versions/$*/bin/pytest -n 2 --dist loadfile tests/doors || failed="$$failed doors"; \
+	build/versions/$*/bin/pytest -vv --tb=short tests/sanity/test_ansible_test.py || failed="$$failed sanity"; \
+	if [ -n "$$failed" ]; then echo "Failed with ansible-core $*:$$failed"; exit 1; fi
 
 .PHONY: sanity
 sanity: env ## Run ansible-test sanity
@@ -200,21 +198,19 @@ test-packages:
 		{ apt-get update && apt-get install --yes --no-install-recommends $$package; } >/dev/null || exit 1; \
 	done; fi
 
-# Every part runs, also after one has failed, so that one run shows all there is to mend.
+# Every part runs, also after one has failed, so that one run shows all there is to mend, and how long each takes.
 .PHONY: test
 test: env test-packages ## Run everything
-	@failed=; \
-	$(BIN)/pytest -n 2 tests/unit tests/benchmarks || failed="$$failed unit"; \
-	$(PYTEST) -n 2 --dist loadfile tests/sanity || failed="$$failed sanity"; \
-	$(MAKE) --no-print-directory doors || failed="$$failed doors"; \
-	$(MAKE) --no-print-directory versions || failed="$$failed versions"; \
-	$(MAKE) --no-print-directory fleet || failed="$$failed fleet"; \
-	$(MAKE) --no-print-directory balancers || failed="$$failed balancers"; \
-	$(MAKE) --no-print-directory conformance || failed="$$failed conformance"; \
-	$(MAKE) --no-print-directory quick-faults || failed="$$failed faults"; \
-	$(MAKE) --no-print-directory routes || failed="$$failed routes"; \
-	$(MAKE) --no-print-directory images || failed="$$failed images"; \
-	$(MAKE) --no-print-directory stores || failed="$$failed stores"; \
-	$(MAKE) --no-print-directory automation || failed="$$failed automation"; \
-	$(MAKE) --no-print-directory molecule || failed="$$failed molecule"; \
+	@failed=; part() { \
+		name=$$1; start=$$SECONDS; shift; \
+		"$$@" || failed="$$failed $$name"; \
+		echo "$$name: $$((SECONDS - start)) s"; \
+	}; \
+	part unit $(BIN)/pytest -n 2 tests/unit tests/benchmarks; \
+	part sanity $(PYTEST) -n 2 --dist loadfile tests/sanity; \
+	part doors $(MAKE) --no-print-directory doors; \
+	part versions $(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target versions; \
+	for target in fleet balancers conformance quick-faults routes images stores automation molecule; do \
+		part $$target $(MAKE) --no-print-directory $$target; \
+	done; \
 	if [ -n "$$failed" ]; then echo "Failed:$$failed"; exit 1; fi

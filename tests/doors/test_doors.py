@@ -145,6 +145,7 @@ def tasks(model_server: str, kubeconfig: Json) -> dict[str, Task]:
         "scale back": Task("serving.server_scale", {**inside, "name": "forest", "state": "restored"}, "changed", diff),
         "route": Task("serving.model_route", route, "changed", diff),
         "route to no server": Task("serving.model_route", {**route, "server": None}, "failed"),
+        "routes": Task("serving.model_route_info", {**cluster, "namespace": "more"}),
         "servers": Task("serving.model_server_info", {**cluster, "namespace": "more"}),
         "stores": Task("serving.model_store_info", {**cluster, "namespace": "more"}),
         "prober": Task("serving.serving_prober", prober, "changed", diff),

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from _doors import run_module
 from edge import Certificate, Edge, Json, call, eventually, rest
 
 
@@ -159,3 +160,18 @@ def test_one_bundle_that_check_mode_foretells(edge: Edge) -> None:
     foretold, done = made(edge.remove("m", check=True)), made(edge.remove("m"))
     assert foretold["diff"] == done["diff"]
     assert not made(edge.remove("m"))["changed"]
+
+
+def test_the_address_of_the_edge(edge: Edge) -> None:
+    """As the controller has written it: the fleet's Traefik, with nothing in front, calls itself localhost."""
+    name = host(edge, "address")
+    made(edge.route("addressed", hostname=name))
+
+    def found() -> list[Json]:
+        answer = made(run_module("model_route_info", {**edge.connection, "namespace": edge.namespace}))
+        return [entry for entry in answer["routes"] if entry["model"] == "addressed"]
+
+    wanted = {"hosts": [name], "addresses": ["localhost"], "model": "addressed"}
+    eventually(lambda: [{key: entry[key] for key in wanted} for entry in found()], [wanted])
+    made(edge.remove("addressed"))
+    assert found() == []

@@ -21,6 +21,7 @@ MODULES = (
     "image_server",
     "model_probe",
     "model_route",
+    "model_route_info",
     "model_server",
     "model_server_info",
     "model_store",

@@ -39,6 +39,7 @@ GOOD: dict[str, Json] = {
     "model_server_info": {"namespace": "serving", "name": "server"},
     "image_server": {"name": "forest", "namespace": "serving", "image": "forest:1", "model": "forest", "wait": False},
     "model_route": {"model": "m", "namespace": "serving", "server": "server", "hostname": "models.example.org"},
+    "model_route_info": {"namespace": "serving"},
     "model_probe": {"models": [{"name": "m", "golden": [GOLDEN]}], "server": "server", "namespace": "serving"},
     "cluster_health": {
         "edge_url": "http://127.0.0.1:1",
@@ -78,6 +79,7 @@ NAMES = [
     ("model_route", ("namespace",)),
     ("model_route", ("server",)),
     ("model_route", ("hostname",)),
+    ("model_route_info", ("namespace",)),
     ("model_probe", ("server",)),
     ("model_probe", ("namespace",)),
     ("model_probe", ("models", 0, "name")),
