@@ -14,14 +14,128 @@ requirements:
   - HAProxy 2.6 or later, started with C(-W -S ADDRESS), for O(balancer=haproxy)
   - dnspython >= 2.1 (Python package, in the interpreter that runs the task), for O(balancer=rfc2136)
   - boto3 >= 1.34 (Python package, in the interpreter that runs the task), for O(balancer=route53)
+  - cloudflare >= 5 (Python package, in the interpreter that runs the task), for O(balancer=cloudflare)
   - google-api-python-client >= 2.100 (Python package, in the interpreter that runs the task), for
     O(balancer=google_cloud)
 options:
   balancer:
     description: What carries the endpoint.
     type: str
-    choices: [google_cloud, haproxy, rfc2136, route53]
+    choices: [cloudflare, google_cloud, haproxy, rfc2136, route53]
     default: haproxy
+  cloudflare:
+    description:
+      - How to reach Cloudflare, which host name carries the endpoint, and how it is set up. Required with
+        O(balancer=cloudflare).
+      - The options up to O(cloudflare.timeout) say how to reach it, by the names that community.general.cloudflare_dns
+        has for them. A setting that is left out keeps its stored value, or gets the default named here when the
+        endpoint is created.
+    type: dict
+    suboptions:
+      zone:
+        description: Name or id of the zone. An id is needed where several accounts have a zone of that name.
+        type: str
+        required: true
+        aliases: [domain]
+      record:
+        description:
+          - Complete host name of the load balancer.
+          - The definition is kept in the load balancer's description.
+        type: str
+        required: true
+      account_id:
+        description: Id of the account that has the monitors and pools. That of the zone, unless set.
+        type: str
+      api_token:
+        description:
+          - API token. Without O(cloudflare.api_token) and O(cloudflare.account_api_key), E(CLOUDFLARE_TOKEN) or
+            E(CLOUDFLARE_API_TOKEN).
+        type: str
+      account_api_key:
+        description:
+          - API key of a user, with O(cloudflare.account_email). It excludes O(cloudflare.api_token).
+          - Where nothing is given and there is no token in the environment, E(CLOUDFLARE_API_KEY).
+        type: str
+        aliases: [account_api_token]
+      account_email:
+        description: E-mail address of the user of the key, or E(CLOUDFLARE_EMAIL).
+        type: str
+      endpoint_url:
+        description: Address of the API, or E(CLOUDFLARE_BASE_URL).
+        type: str
+      timeout:
+        description: Seconds for one answer. What fails in passing is tried eight times, with growing pauses.
+        type: float
+        default: 30.0
+      policy:
+        description:
+          - How a member is chosen. V(weighted) when it is created.
+          - With V(weighted), active members get shares by weight, in hundredths of the largest. One member can stand
+            by, and gets the traffic when none of these is healthy.
+          - With V(failover), there is one active member. Any number stand by, and take over in the order of their
+            weight.
+          - With V(geographic), O(cloudflare.locations) says who serves where.
+        type: str
+        choices: [weighted, failover, geographic]
+      proxied:
+        description:
+          - Whether requests pass through Cloudflare. Otherwise it only answers with the members' addresses.
+          - V(true) when it is created.
+        type: bool
+      ttl:
+        description:
+          - Seconds for which resolvers keep an answer, without O(cloudflare.proxied), 30 to 86400.
+          - V(30) when it is created.
+        type: int
+      locations:
+        description:
+          - The members of each place, the preferred first. The first healthy one that is active serves it, or else
+            the first standby.
+          - Places are V(country:DE), regions of Cloudflare such as V(region:WEU), and V(*) for everywhere else, which
+            is needed.
+          - Give all of them at once. V({}) when it is created.
+        type: dict
+      health_check_type:
+        description: How Cloudflare checks the members. V(NONE) for not at all. V(HTTP) when it is created.
+        type: str
+        choices: [HTTP, HTTPS, TCP, NONE]
+      health_check_port:
+        description: Port to check; V(0) for the member's own. V(0) when it is created.
+        type: int
+      health_check_path:
+        description:
+          - Path that the health check asks for by C(GET), C({model}) in it being the only model. A member has one
+            check, so with several models it must tell of all of them, as the prober's V(/healthz) does.
+          - When it is empty, the check asks for the metadata of the only model. Only a loaded model has any,
+            but a wrong one has it, too.
+          - Empty when it is created.
+        type: str
+      health_check_host:
+        description: Host that the checks ask for; empty for O(cloudflare.record). Empty when it is created.
+        type: str
+      health_check_interval:
+        description:
+          - Seconds between two checks, 5 to 3600. V(60) when it is created.
+          - How short it may be depends on the plan.
+        type: int
+      health_check_timeout:
+        description: Seconds for an answer to a check, 1 to 10. V(5) when it is created.
+        type: int
+      health_check_retries:
+        description: How often a check is tried again at once when there is no answer, 0 to 5. V(2) when it is created.
+        type: int
+      health_check_threshold:
+        description: How many checks in a row must fail, or pass, 1 to 10. V(1) when it is created.
+        type: int
+      health_check_regions:
+        description:
+          - Regions from which Cloudflare checks. Empty for what the plan has. Empty when it is created.
+        type: list
+        elements: str
+        choices: [WNAM, ENAM, WEU, EEU, NSAM, SSAM, OC, ME, NAF, SAF, SAS, SEAS, NEAS]
+      health_check_validate_certs:
+        description: Whether V(HTTPS) checks need a trusted certificate. V(true) when it is created.
+        type: bool
   google_cloud:
     description:
       - How to reach Google Cloud, which global external Application Load Balancer carries the endpoint, and how it is
@@ -178,6 +292,29 @@ options:
         default: 10.0
       bind:
         description: Where the endpoint listens, for REST and gRPC. V(*:8080) when it is created.
+        type: str
+      certificate:
+        description:
+          - PEM file with a certificate, its chain and its key, or a folder of such files, on the machine of HAProxy and
+            readable by it. Clients then speak TLS to O(haproxy.bind), with HTTP/1.1 or HTTP/2.
+          - It is read when HAProxy is reloaded or restarted, so reload HAProxy when it was renewed.
+          - Empty, for clients without TLS, when the endpoint is created.
+        type: str
+      member_tls:
+        description:
+          - Whether HAProxy speaks TLS to the members, and verifies their certificates by O(haproxy.member_ca). Then
+            nobody can read what passes between clouds.
+          - The certificate must have the name O(haproxy.member_tls_name), or else the host of the model, or else the
+            member's address, which the member is also told (SNI).
+          - V(false) when the endpoint is created.
+        type: bool
+      member_ca:
+        description: >-
+          File with the certificates of the authorities that O(haproxy.member_tls) trusts, on the machine of HAProxy.
+          V(/etc/ssl/certs/ca-certificates.crt) when the endpoint is created.
+        type: str
+      member_tls_name:
+        description: One name for the certificates of all members. Empty when the endpoint is created.
         type: str
       stats_bind:
         description:
@@ -387,7 +524,7 @@ options:
         description:
           - Path that the health checks ask for by C(GET). C({model}) in it stands for a model, and each model then has
             a health check of its own, such as C(/healthz/{model}) of the prober that makes real predictions
-            (role M(modelfleet.serving.serving#role), C(serving_prober)).
+            (role P(modelfleet.serving.serving#role), C(serving_prober)).
           - When it is empty, each model has its own health check, which asks for the model's metadata. Only a loaded
             model has any, but a wrong one has it, too.
           - Empty when it is created.

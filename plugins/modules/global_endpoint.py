@@ -265,6 +265,24 @@ EXAMPLES = r"""
         "*": [eks-us-east-1, gke-europe-west1]
     members: "{{ members }}"
     models: "{{ models }}"
+
+- name: Put the clusters behind a name at Cloudflare, one of them in reserve
+  modelfleet.serving.global_endpoint:
+    name: models
+    balancer: cloudflare
+    cloudflare:
+      zone: example.org
+      record: models.example.org
+      api_token: "{{ vaulted_cloudflare_token }}"
+      health_check_path: /healthz
+    members:
+      - name: gke-europe-west1
+        address: gke.edge.example.org
+      - name: eks-eu-west-1
+        address: eks.edge.example.org
+        state: standby
+    models: "{{ models }}"
+    wait_timeout: 180  # Cloudflare checks once a minute by default
 """
 
 RETURN = r"""

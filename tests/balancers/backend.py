@@ -3,13 +3,15 @@
 """A cluster's edge for the tests with a real HAProxy: the REST answers of half_plus_two, on 127.0.0.1.
 
 Stopped by SIGSTOP it behaves like a paused cluster: the kernel still takes connections, and nobody answers. A file
-named by the second argument holds its mood: ``right``, ``wrong``, ``500`` or ``slow SECONDS``.
+named by the second argument holds its mood: ``right``, ``wrong``, ``500`` or ``slow SECONDS``. With a third one, a file
+with certificate and key, it speaks TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import sys
 from pathlib import Path
 
@@ -46,7 +48,11 @@ async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 async def main() -> None:
     """Serve until killed."""
-    server = await asyncio.start_server(handle, "127.0.0.1", int(sys.argv[1]), limit=4 * 1024 * 1024)
+    tls = None
+    if len(sys.argv) > 3:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(sys.argv[3])
+    server = await asyncio.start_server(handle, "127.0.0.1", int(sys.argv[1]), limit=4 * 1024 * 1024, ssl=tls)
     print("ready", flush=True)
     await server.serve_forever()
 

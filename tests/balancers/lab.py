@@ -69,11 +69,16 @@ class Lab:
         process.kill()
         raise RuntimeError((self.folder / "haproxy.log").read_text())
 
-    def start(self, name: str, port: int) -> None:
-        """Start a backend and wait until it listens."""
+    def start(self, name: str, port: int, *certificate: str) -> None:
+        """Start a backend and wait until it listens.
+
+        :param certificate: file with certificate and key, for one that speaks TLS.
+        """
         script = Path(__file__).with_name("backend.py")
         process = subprocess.Popen(
-            [sys.executable, str(script), str(port), str(self.folder / name)], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(script), str(port), str(self.folder / name), *certificate],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert process.stdout is not None
         process.stdout.readline()

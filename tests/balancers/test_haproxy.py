@@ -4,8 +4,12 @@
 
 from __future__ import annotations
 
+import http.client
 import shutil
 import signal
+import socket
+import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +18,7 @@ import pytest
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import WaitError
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 
 from .lab import Lab, Load, Writer, drain, toggle_together
 
@@ -28,6 +32,65 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         yield lab
     finally:
         lab.close()
+
+
+def certificate(folder: Path, host: str) -> Path:
+    """Write a self-signed certificate of a host, and its key, into one file."""
+    file, key = folder / f"{host}.pem", folder / f"{host}.key"
+    subject = ["-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(file)], check=True, capture_output=True)
+    file.write_text(file.read_text() + key.read_text())
+    return file
+
+
+def test_tls_to_clients_and_to_members(lab: Lab) -> None:
+    edge, other, front = (certificate(lab.folder, f"{name}.example.org") for name in ("edge", "other", "front"))
+    for name, port, shown in zip("abc", lab.members, (edge, edge, other), strict=True):
+        lab.backends[name].kill()
+        lab.backends[name].wait()
+        lab.start(name, port, str(shown))
+    options = {"member_tls": True, "member_ca": str(edge), "certificate": str(front)}
+    with pytest.raises(InputError, match=r"a has the address 127\.0\.0\.1, so which name .* is not known"):
+        lab.run(haproxy=options)
+    options["member_tls_name"] = "edge.example.org"
+    # c shows a certificate that nobody trusts: it is taken for one that answers wrong.
+    with pytest.raises(WaitError, match="still finds c down"):
+        lab.run(haproxy=options, wait_timeout=2)
+    assert [member["up"] for member in lab.info()["members"]] == [True, True, False]
+    trusted = ssl.create_default_context(cafile=str(front))
+    for _unused in range(4):
+        with socket.create_connection(("127.0.0.1", lab.port), 2) as plain:
+            trusted.set_alpn_protocols(["h2", "http/1.1"])
+            with trusted.wrap_socket(plain, server_hostname="front.example.org") as client:
+                assert client.selected_alpn_protocol() == "h2"
+        trusted.set_alpn_protocols(["http/1.1"])
+        own = http.client.HTTPSConnection("front.example.org", lab.port, context=trusted, timeout=5)
+        with socket.create_connection(("127.0.0.1", lab.port), 2) as plain:
+            own.sock = trusted.wrap_socket(plain, server_hostname="front.example.org")
+            status, answer, port = lab.predict(connection=own)
+            own.close()
+        assert (status, answer) == (200, {"predictions": [2.5, 3.0, 4.5]})
+        assert int(port) in lab.members[:2]
+    # Nobody trusted is left: then better no answer than one of a stranger.
+    with pytest.raises(WaitError):
+        lab.run(haproxy={**options, "member_ca": str(front)}, wait_timeout=1)
+    own = http.client.HTTPSConnection("front.example.org", lab.port, context=trusted, timeout=5)
+    with socket.create_connection(("127.0.0.1", lab.port), 2) as plain:
+        own.sock = trusted.wrap_socket(plain, server_hostname="front.example.org")
+        assert lab.predict(connection=own)[0] == 503
+        own.close()
+
+
+def test_a_definition_of_an_older_version_is_completed(lab: Lab) -> None:
+    lab.run()
+    old = lab.config.read_text()
+    assert '"member_tls":false,' in old
+    lab.config.write_text(old.replace('"member_tls":false,', ""))
+    [drift] = lab.info()["drift"]
+    assert "written by another version" in drift["reason"]
+    assert lab.run().changed
+    assert lab.config.read_text() == old
 
 
 def states(lab: Lab) -> dict[str, tuple[str, int]]:

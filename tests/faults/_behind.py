@@ -145,4 +145,3 @@ def run_all(behind: Behind, down: Callable[[bool], None], left: Callable[[], boo
     behind.run("drill", drill_from=AWS, drill_seconds=4, drill_name=behind.name, drill_reports=str(reports))
     assert json.loads((reports / f"{behind.name}.json").read_text())["passed"]
     assert behind.published() == sorted(CLUSTERS)
-    assert "changed=1" in behind.run("endpoint", global_endpoint_state="absent")

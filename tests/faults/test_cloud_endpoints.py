@@ -30,6 +30,7 @@ pytestmark = pytest.mark.slow  # some two minutes each
 PORTS = {"gcp-europe-west1": 8081, "aws-eu-west-1": 8082, "azure-westeurope": 8083}
 # The file of the stand-in, the names in it, and the settings of the balancer.
 LABS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "cloudflare": ("cloudflare", "Cloudflare", "CloudflareLab", {"health_check_interval": 15}),
     "route53": ("aws", "Aws", "AwsLab", {"health_check_path": "/healthz"}),
 }
 
@@ -69,6 +70,8 @@ def test_the_playbooks_run_over_a_cloud(fleet: Fleet, lab: CloudLab) -> None:
         )
         try:
             run_all(behind, down, lambda: AWS not in published())
+            lab.cloud.leaving = True
+            assert "changed=1" in behind.run("endpoint", global_endpoint_state="absent")
         finally:
             behind.forget()
     assert lab.cloud.problems == []

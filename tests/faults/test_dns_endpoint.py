@@ -55,6 +55,7 @@ def test_the_playbooks_run_over_dns(fleet: Fleet, lab: DNSLab) -> None:
             refused = behind.run("endpoint", code=None, global_endpoint_models="{{ serving_models }}")
             assert "half_plus_two has a timeout" in refused
             run_all(behind, lambda _down: None, lambda: AWS not in published("resolver"))
+            assert "changed=1" in behind.run("endpoint", global_endpoint_state="absent")
             assert lab.ask("secondary", RECORD) == {}
         finally:
             behind.forget()

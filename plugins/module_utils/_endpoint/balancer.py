@@ -32,12 +32,16 @@ class ChangedMeanwhileError(BalancerError):
 
 # What not every balancer can do, with those that can.
 _ABLE = {
-    "weights": ("haproxy", "route53", "google_cloud"),
-    "ports": ("haproxy", "google_cloud"),
-    "hosts": ("haproxy", "google_cloud"),
-    "host names": ("haproxy", "route53", "google_cloud"),
-    "timeouts": ("haproxy", "google_cloud"),
+    "weights": ("cloudflare", "google_cloud", "haproxy", "route53"),
+    "small weights": ("google_cloud", "haproxy", "route53"),
+    "ports": ("cloudflare", "google_cloud", "haproxy"),
+    "hosts": ("google_cloud", "haproxy"),
+    "host names": ("cloudflare", "google_cloud", "haproxy", "route53"),
+    "private addresses": ("google_cloud", "haproxy", "rfc2136"),
+    "timeouts": ("google_cloud", "haproxy"),
     "large definitions": ("haproxy",),
+    "health checks of several models": ("haproxy", "route53"),
+    "several standby members": ("haproxy", "route53"),
 }
 
 

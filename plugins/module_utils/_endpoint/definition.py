@@ -263,3 +263,12 @@ def require_address(value: str, option: str) -> str:
             raise InputError(f"{option}: {value!r} is no IP address.", hint="Use four numbers from 0 to 255.") from None
         require_host_name(value, option)
     return value
+
+
+def require_member_names(names: Any, option: str) -> list[str]:
+    """Check the members of a place: a name, or a list of names, the preferred first."""
+    if isinstance(names, str):
+        return [names]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{option}: {names!r} is no list of members.", hint="Name its members, the preferred first.")
+    return names

@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.defin
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy_config import (
     OWNERSHIP,
+    check_tls_names,
     description,
     read_definition,
     render,
@@ -50,11 +52,16 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan 
     traffic_weight,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_host_name
 
 # What can be written into the configuration; the options of the module have no defaults of their own, since an option
 # that is left out keeps its stored value.
 DEFAULTS: dict[str, Any] = {
     "bind": "*:8080",
+    "certificate": "",
+    "member_tls": False,
+    "member_ca": "/etc/ssl/certs/ca-certificates.crt",
+    "member_tls_name": "",
     "stats_bind": "127.0.0.1:8404",
     "runtime_bind": "",
     "user": "",
@@ -85,6 +92,10 @@ def arguments() -> dict[str, Any]:
         "validate_command": {"type": "list", "elements": "str"},
         "timeout": {"type": "float", "default": 10.0},
         "bind": {"type": "str"},
+        "certificate": {"type": "str"},
+        "member_tls": {"type": "bool"},
+        "member_ca": {"type": "str"},
+        "member_tls_name": {"type": "str"},
         "stats_bind": {"type": "str"},
         "runtime_bind": {"type": "str"},
         "user": {"type": "str"},
@@ -110,6 +121,16 @@ def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
             _require_bind(given[key], f"haproxy.{key}", sockets=key == "runtime_bind")
     if "bind" in given and not given["bind"]:
         raise InputError("haproxy.bind: it is empty.", hint="Use ADDRESS:PORT, such as '*:8080'.")
+    for key in ("certificate", "member_ca"):
+        if given.get(key) and not re.fullmatch(r"/[A-Za-z0-9._/@+-]{1,255}", given[key]):
+            raise InputError(
+                f"haproxy.{key}: {given[key]!r} is no path that HAProxy's file can hold.",
+                hint="Use a path from the root, of letters, digits and '._/@+-', as the machine of HAProxy has it.",
+            )
+    if "member_ca" in given and not given["member_ca"]:
+        raise InputError("haproxy.member_ca: it is empty.", hint="Name the file with the authorities' certificates.")
+    if given.get("member_tls_name"):
+        require_host_name(given["member_tls_name"], "haproxy.member_tls_name")
     for key in ("user", "group"):
         if given.get(key) and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", given[key]):
             raise InputError(f"haproxy.{key}: {given[key]!r} is no name of a {key}.", hint="Use a system account.")
@@ -235,7 +256,10 @@ class HAProxy:
             )
         if not ours:
             complaints.append(f"{self._path} is taken over ({problem})")
-        return endpoint
+        if endpoint is None:
+            return None
+        # What a version before this one has stored lacks the settings that are new.
+        return replace(endpoint, settings={**DEFAULTS, **endpoint.settings})
 
     def _traffic(self, endpoint: Endpoint) -> dict[str, Traffic]:
         """Give what the running process gives each member; of several servers, the one that is unlike the rest."""
@@ -300,6 +324,8 @@ class HAProxy:
         """Ask HAProxy itself whether it takes the configuration, where a command to ask is known."""
         if not plan.steps:
             return
+        if plan.desired is not None:
+            check_tls_names(plan.desired)
         command = self._validate
         if command is None:
             program = shutil.which("haproxy")

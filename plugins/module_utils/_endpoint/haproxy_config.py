@@ -28,6 +28,7 @@ import functools
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +39,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.defin
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy_check import http_check
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import traffic_weight
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
 OWNERSHIP = "# Managed by modelfleet.serving.global_endpoint: its next run undoes changes made here by hand."
 _DEFINITION = "# modelfleet-endpoint: "
@@ -112,7 +114,8 @@ resolvers names
 
 # REST and gRPC on one port: HTTP/2 is recognised by its preface.
 frontend endpoint
-    bind {{ settings.bind }}
+    bind {{ settings.bind }}{% if settings.certificate %} ssl crt {{ settings.certificate }} ssl-min-ver TLSv1.2 alpn h2,http/1.1{% endif %}
+
     maxconn {{ settings.max_connections }}
     acl grpc path_beg /tensorflow.serving.
     acl idempotent method GET HEAD
@@ -296,6 +299,8 @@ def _render(endpoint: Endpoint | None, settings: dict[str, Any], description: st
         for member in endpoint.members if endpoint else ():
             address = f"[{member.address}]" if ":" in member.address else member.address
             own = options + member.name if options.endswith("/") else options
+            if settings["member_tls"]:
+                own = f"{own} {_tls(settings, model, member, http2='proto h2' in options)}".strip()
             words = [
                 "    server",
                 member.name,
@@ -327,6 +332,35 @@ def _render(endpoint: Endpoint | None, settings: dict[str, Any], description: st
         servers=servers,
     )
     return text
+
+
+def check_tls_names(endpoint: Endpoint) -> None:
+    """Refuse a member whose certificate cannot be verified, since nobody knows its name.
+
+    :raises InputError: naming the member.
+    """
+    if not endpoint.settings["member_tls"]:
+        return
+    for model in endpoint.models:
+        for member in endpoint.members:
+            if not _tls_name(endpoint.settings, model, member):
+                raise InputError(
+                    f"haproxy: {member.name} has the address {member.address}, so which name its certificate must have for"
+                    f" the model {model.name} is not known.",
+                    hint="Set haproxy.member_tls_name, give the member's host name, or the model its host.",
+                )
+
+
+def _tls_name(settings: Mapping[str, Any], model: Model, member: Member) -> str:
+    """Give the name that a member's certificate must have; empty where there is none."""
+    return settings["member_tls_name"] or model.host or ("" if _is_ip(member.address) else member.address)
+
+
+def _tls(settings: Mapping[str, Any], model: Model, member: Member, http2: bool) -> str:
+    """Give the words of a server that is reached by TLS."""
+    name, protocol = _tls_name(settings, model, member), "h2" if http2 else "http/1.1"
+    words = f"ssl verify required ca-file {settings['member_ca']} sni str({name}) verifyhost {name} alpn {protocol}"
+    return f"{words} check-sni {name} check-alpn {protocol}"
 
 
 @functools.cache

@@ -26,7 +26,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
     ChangedMeanwhileError,
     MemberHealth,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint, require_port
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
+    Endpoint,
+    require_member_names,
+    require_port,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import (
     LABEL,
     TYPES,
@@ -137,17 +141,10 @@ def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
         require_host_name(given["health_check_host"], "route53.health_check_host")
     if "locations" in given:
         given["locations"] = {
-            str(place): _names(names, f"route53.locations[{place}]") for place, names in given["locations"].items()
+            str(place): require_member_names(names, f"route53.locations[{place}]")
+            for place, names in given["locations"].items()
         }
     return given
-
-
-def _names(names: Any, option: str) -> list[str]:
-    if isinstance(names, str):
-        return [names]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{option}: {names!r} is no list of members.", hint="Name its members, the preferred first.")
-    return names
 
 
 class Route53:
