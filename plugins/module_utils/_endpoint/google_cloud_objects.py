@@ -525,7 +525,8 @@ def _check_models(endpoint: Endpoint) -> None:
     if not path or MODEL in path:
         raise InputError(
             f"google_cloud: Google checks a member by one path, and there are {len(endpoint.models)} models.",
-            hint="Give google_cloud.health_check_path, such as '/healthz' of a prober that answers for all models.",
+            hint="Give google_cloud.health_check_path, such as '/healthz' of the prober, which answers for all models"
+            f"{others('health checks of several models')}",
         )
 
 
