@@ -395,7 +395,7 @@ class GoogleCloud:
             self._make(wanted)
             if not (same_map(body, self._found.map or {}) and self._found.endpoint == desired):
                 self._write(body)
-        except (ExistsError, GoneError) as error:
+        except (ConditionError, ExistsError, GoneError) as error:
             raise self._meanwhile(error) from error
         self._settle()
 

@@ -97,12 +97,17 @@ class FailedError(BalancerError):
     """Google refused for another reason."""
 
 
+class RejectedError(FailedError):
+    """Google finds something wrong with the request itself."""
+
+
 class Operation:
     """A change that Google works on."""
 
-    def __init__(self, ref: Ref, name: str) -> None:
+    def __init__(self, ref: Ref, name: str, method: str = "") -> None:
         self.ref = ref
         self.name = name
+        self.method = method
 
 
 class Api:
@@ -332,7 +337,10 @@ class Api:
         # By this, Google knows a call that is made again, and does not carry it out twice.
         if method != "setLabels":
             params["requestId"] = str(uuid.uuid4())
-        return Operation(ref, self._call(ref.kind, method, **params)["name"])
+        try:
+            return Operation(ref, self._call(ref.kind, method, **params)["name"], method)
+        except RejectedError as error:
+            raise _of_group(error, method) from error
 
     def finish(self, operations: Iterable[Operation]) -> None:
         """Wait until all changes are in force.
@@ -370,7 +378,8 @@ class Api:
         if problems:
             text = "; ".join(f"{entry.get('code')}: {entry.get('message')}" for entry in problems)
             codes = {str(entry.get("code")) for entry in problems}
-            raise _typed(codes, found.get("httpErrorStatusCode", 400), text)
+            failed = _typed(codes, found.get("httpErrorStatusCode", 400), text)
+            raise _of_group(failed, operation.method) if isinstance(failed, RejectedError) else failed
 
     def _where(self, ref: Ref) -> Json:
         return {"project": self.project, _ARGUMENTS[ref.kind]: ref.name, **({"zone": ref.zone} if ref.zone else {})}
@@ -403,9 +412,16 @@ def _refused(error: Any) -> BalancerError:
     return _typed(_reasons(error), status, str(error.reason))
 
 
+def _of_group(error: RejectedError, method: str) -> BalancerError:
+    """Tell a group that is not as it was read from a request that is wrong: groups have no fingerprints."""
+    if method in ("attachNetworkEndpoints", "detachNetworkEndpoints"):
+        return ConditionError(error.message, hint=error.hint)
+    return error
+
+
 def _typed(codes: set[str], status: int, text: str) -> BalancerError:
     """Give the error that tells what it means here."""
-    kind: type[BalancerError] = FailedError
+    kind: type[BalancerError] = RejectedError if status == 400 else FailedError
     if status == 412 or codes & set(_CONDITION):
         kind = ConditionError
     elif status == 409 or codes & set(_EXISTS):
