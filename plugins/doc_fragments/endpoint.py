@@ -17,11 +17,13 @@ requirements:
   - azure-mgmt-trafficmanager >= 2.0 and azure-identity (Python packages, in the interpreter that runs the task), for
     O(balancer=traffic_manager)
   - cloudflare >= 5 (Python package, in the interpreter that runs the task), for O(balancer=cloudflare)
+  - google-api-python-client >= 2.100 (Python package, in the interpreter that runs the task), for
+    O(balancer=google_cloud)
 options:
   balancer:
     description: What carries the endpoint.
     type: str
-    choices: [cloudflare, haproxy, rfc2136, route53, traffic_manager]
+    choices: [cloudflare, google_cloud, haproxy, rfc2136, route53, traffic_manager]
     default: haproxy
   cloudflare:
     description:
@@ -136,6 +138,134 @@ options:
       health_check_validate_certs:
         description: Whether V(HTTPS) checks need a trusted certificate. V(true) when it is created.
         type: bool
+  google_cloud:
+    description:
+      - How to reach Google Cloud, which global external Application Load Balancer carries the endpoint, and how it is
+        set up. Required with O(balancer=google_cloud).
+      - The options up to O(google_cloud.operation_timeout) say how to reach it, by the names that google.cloud has for
+        them. A setting that is left out keeps its stored value, or gets the default named here when the endpoint is
+        created.
+    type: dict
+    suboptions:
+      url_map:
+        description:
+          - Name of the URL map, which holds the definition; the names of all other objects begin with it. At most 40
+            characters.
+        type: str
+        required: true
+      project:
+        description: Id of the project, or E(GCP_PROJECT).
+        type: str
+      auth_kind:
+        description:
+          - Kind of the credentials, or E(GCP_AUTH_KIND).
+          - Without it, V(serviceaccount) where its file or contents are given, V(accesstoken) where a token is, and
+            else V(application).
+        type: str
+        choices: [application, machineaccount, serviceaccount, accesstoken]
+      service_account_file:
+        description: File with the key of a service account, or E(GCP_SERVICE_ACCOUNT_FILE).
+        type: path
+      service_account_contents:
+        description: The key of a service account itself, as JSON, or E(GCP_SERVICE_ACCOUNT_CONTENTS).
+        type: jsonarg
+      service_account_email:
+        description: Service account of the machine, for V(machineaccount), or E(GCP_SERVICE_ACCOUNT_EMAIL).
+        type: str
+      access_token:
+        description: A token, for V(accesstoken), or E(GCP_ACCESS_TOKEN).
+        type: str
+      scopes:
+        description:
+          - What the credentials are asked to allow, or E(GCP_SCOPES), with commas.
+          - V(https://www.googleapis.com/auth/compute) unless set.
+        type: list
+        elements: str
+      endpoint_url:
+        description: Address of the API without its path, for gateways and emulators.
+        type: str
+      ca_path:
+        description: File with the certificate authorities to trust.
+        type: path
+      validate_certs:
+        description: Whether to check the server's certificate.
+        type: bool
+        default: true
+      timeout:
+        description: Seconds for one answer. What fails in passing is tried eight times, with growing pauses.
+        type: float
+        default: 20.0
+      operation_timeout:
+        description: Seconds until Google must have done one change.
+        type: float
+        default: 300.0
+      zones:
+        description:
+          - The zone of each member that is reached by a private connection (Cloud VPN, Cloud Interconnect), by its
+            name, such as V(europe-west1-b). Google checks such members, and others stand in for one that fails.
+          - Without any, members are reached through the internet, unchecked, and nobody stands in for them.
+          - All members have one, or are in O(google_cloud.negs), or none is. Names that are no members are ignored.
+          - Give all of them at once. V({}) when it is created.
+        type: dict
+      negs:
+        description:
+          - The zonal network endpoint groups of each member that has its own, such as those that GKE makes of a
+            Service, as a list of their addresses (C(https://www.googleapis.com/compute/v1/projects/.../networkEndpointGroups/...)).
+          - They are used as they are, and the member's address and port mean nothing then. Google checks them.
+          - Give all of them at once. V({}) when it is created.
+        type: dict
+      network:
+        description: Name or address of the VPC network with these connections. The project's C(default) one when it is
+          created.
+        type: str
+      protocol:
+        description: How members are asked. V(H2C) and V(HTTP2) carry gRPC, too. V(HTTP) when it is created.
+        type: str
+        choices: [HTTP, HTTPS, HTTP2, H2C]
+      retries:
+        description:
+          - How many more tries a request gets that ends with status 502, 503 or 504, or without a connection, 0 to 10.
+          - V(2) when it is created.
+        type: int
+      certificates:
+        description:
+          - Names or addresses of the SSL certificates, up to 15. With any, the endpoint is at port 443, and else at
+            port 80.
+          - V([]) when it is created.
+        type: list
+        elements: str
+      certificate_map:
+        description: Name or address of a map of Certificate Manager, in place of O(google_cloud.certificates). None
+          when it is created.
+        type: str
+      labels:
+        description: Labels of the forwarding rule, for people and bills. Give all of them at once. V({}) when it is
+          created.
+        type: dict
+      health_check_type:
+        description: How Google checks members that have a zone. V(HTTP) when it is created.
+        type: str
+        choices: [HTTP, HTTPS, HTTP2, TCP]
+      health_check_port:
+        description: Port to check; V(0) for the member's own. V(0) when it is created.
+        type: int
+      health_check_path:
+        description:
+          - Path that the health check asks for by C(GET), such as C(/healthz) of the prober that makes real predictions
+            of all models (role M(modelfleet.serving.serving#role), C(serving_prober)).
+          - When it is empty, or has V({model}) in it, there can be one model. Empty means its metadata. Only a loaded
+            model has any, but a wrong one has it, too.
+          - Empty when it is created.
+        type: str
+      health_check_host:
+        description: Host that the health check asks for; empty for the member's address. Empty when it is created.
+        type: str
+      health_check_interval:
+        description: Seconds between two checks, 1 to 300, and for one answer. V(5) when it is created.
+        type: int
+      health_check_threshold:
+        description: How many checks in a row must fail, or pass, 1 to 10. V(2) when it is created.
+        type: int
   haproxy:
     description:
       - How to reach HAProxy, and how it is set up.

@@ -15,6 +15,8 @@ description:
     a model fails, it serves the model unchecked rather than not at all.
   - With O(balancer=rfc2136) the address is a DNS record. DNS judges nobody, so a failover is a change of this module, by a
     person or by the automatic failover.
+  - With O(balancer=google_cloud) the address is that of a load balancer, whose weights and definition are in one URL map. Google
+    judges members that it reaches by private connections, and others stand in for one that fails. It judges none in the internet.
   - The definition is kept at the balancer itself, so a task can change a part of it, and nothing else has to be stored.
   - Changes of traffic (O(members[].weight), and O(members[].state) between V(active) and V(drained)) are made without a reload
     of HAProxy, and every change of a DNS record is one transaction.
@@ -60,6 +62,7 @@ options:
         description:
           - V(active) takes traffic, V(standby) only while no active member can, and V(drained) none.
           - A drained member finishes the requests that it has, is still checked, and stays drained when the balancer restarts.
+          - At Google Cloud, a standby member also takes a part of the share of any one member that fails.
           - A DNS record holds the active members alone. A standby member waits there for a failover, which makes it active.
           - V(active) for a new member.
         type: str
@@ -226,6 +229,28 @@ EXAMPLES = r"""
         weight: 10
     models: "{{ models }}"
     wait_timeout: 120  # Route 53's health checkers take a while to report
+
+- name: Put the clusters behind a load balancer of Google Cloud
+  modelfleet.serving.global_endpoint:
+    name: models
+    balancer: google_cloud
+    google_cloud:
+      project: serving-1
+      url_map: models
+      network: hybrid
+      zones:
+        gke-europe-west1: europe-west1-b
+        eks-eu-west-1: europe-west1-b
+      certificates: [models-example-org]
+      health_check_path: /healthz
+    members:
+      - name: gke-europe-west1
+        address: 10.1.0.5
+      - name: eks-eu-west-1
+        address: 10.2.0.5
+        state: standby
+    models: "{{ models }}"
+    wait_timeout: 300  # a new load balancer takes minutes
 
 - name: Let each continent be answered by the clusters that may serve it
   modelfleet.serving.global_endpoint:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import (
     cloudflare,
+    google_cloud,
     haproxy,
     rfc2136,
     route53,
@@ -29,6 +30,7 @@ class _Kind(NamedTuple):
 # By the value of the option `balancer`, which is also the name of the option with a balancer's own options.
 _BALANCERS = {
     "cloudflare": _Kind(cloudflare.arguments, cloudflare.settings_from_params, cloudflare.Cloudflare),
+    "google_cloud": _Kind(google_cloud.arguments, google_cloud.settings_from_params, google_cloud.GoogleCloud),
     "haproxy": _Kind(haproxy.arguments, haproxy.settings_from_params, haproxy.HAProxy),
     "rfc2136": _Kind(rfc2136.arguments, rfc2136.settings_from_params, rfc2136.RFC2136),
     "route53": _Kind(route53.arguments, route53.settings_from_params, route53.Route53),

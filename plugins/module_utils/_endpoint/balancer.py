@@ -32,13 +32,13 @@ class ChangedMeanwhileError(BalancerError):
 
 # What not every balancer can do, with those that can.
 _ABLE = {
-    "weights": ("cloudflare", "haproxy", "route53", "traffic_manager"),
-    "small weights": ("haproxy", "route53", "traffic_manager"),
-    "ports": ("cloudflare", "haproxy"),
-    "hosts": ("haproxy",),
-    "host names": ("cloudflare", "haproxy", "route53", "traffic_manager"),
-    "private addresses": ("haproxy", "rfc2136"),
-    "timeouts": ("haproxy",),
+    "weights": ("cloudflare", "google_cloud", "haproxy", "route53", "traffic_manager"),
+    "small weights": ("google_cloud", "haproxy", "route53", "traffic_manager"),
+    "ports": ("cloudflare", "google_cloud", "haproxy"),
+    "hosts": ("google_cloud", "haproxy"),
+    "host names": ("cloudflare", "google_cloud", "haproxy", "route53", "traffic_manager"),
+    "private addresses": ("google_cloud", "haproxy", "rfc2136"),
+    "timeouts": ("google_cloud", "haproxy"),
     "large definitions": ("haproxy",),
     "health checks of several models": ("haproxy", "route53"),
     "several standby members": ("haproxy", "route53", "traffic_manager"),
