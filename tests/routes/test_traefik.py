@@ -174,4 +174,4 @@ def test_the_address_of_the_edge(edge: Edge) -> None:
     wanted = {"hosts": [name], "addresses": ["localhost"], "model": "addressed"}
     eventually(lambda: [{key: entry[key] for key in wanted} for entry in found()], [wanted])
     made(edge.remove("addressed"))
-    assert found() == []
+    eventually(found, [])
