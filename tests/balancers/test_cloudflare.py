@@ -23,6 +23,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint impor
     cloudflare,
     cloudflare_api,
     cloudflare_objects,
+    cloudflare_options,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
@@ -555,7 +556,7 @@ def test_without_the_library_it_says_so(lab: CloudflareLab, monkeypatch: pytest.
 
 
 def test_secrets_are_marked() -> None:
-    found = [name for name, spec in cloudflare.arguments().items() if spec.get("no_log")]
+    found = [name for name, spec in cloudflare_options.arguments().items() if spec.get("no_log")]
     assert found == ["api_token", "account_api_key"]
 
 

@@ -13,7 +13,11 @@ import pytest
 
 pytest.importorskip("googleapiclient")
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import google_cloud, google_cloud_api
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import (
+    google_cloud,
+    google_cloud_api,
+    google_cloud_options,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 
@@ -503,7 +507,7 @@ def test_without_the_library_it_says_so(lab: GoogleLab, monkeypatch: pytest.Monk
 
 
 def test_secrets_are_marked() -> None:
-    marked = [name for name, spec in google_cloud.arguments().items() if spec.get("no_log")]
+    marked = [name for name, spec in google_cloud_options.arguments().items() if spec.get("no_log")]
     assert marked == ["service_account_contents", "access_token"]
 
 

@@ -13,7 +13,12 @@ import pytest
 
 pytest.importorskip("moto")
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import route53, route53_api, route53_records
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import (
+    route53,
+    route53_api,
+    route53_options,
+    route53_records,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
     Endpoint,
@@ -400,13 +405,15 @@ def test_without_boto3_it_says_so(lab: AwsLab, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_secrets_are_marked() -> None:
-    arguments = route53.arguments()
+    arguments = route53_options.arguments()
     assert [name for name, spec in arguments.items() if spec.get("no_log")] == ["secret_key", "session_token"]
 
 
 def test_the_definition_survives_its_way_through_the_zone() -> None:
     golden = Golden({"instances": [[number / 7 for number in range(1500)]]}, {"predictions": [1.5]}, 1e-5)
-    endpoint = Endpoint("models", (Member("a", "9.9.9.9"),), (Model("iris", golden),), dict(route53.DEFAULTS), 3)
+    endpoint = Endpoint(
+        "models", (Member("a", "9.9.9.9"),), (Model("iris", golden),), dict(route53_options.DEFAULTS), 3
+    )
     mark = route53_records.Mark(endpoint, {"a": route53_records.Checks("1", {"iris": "1"})}, "x")
     values = route53_records.encode(mark)
     assert len(values) > 1

@@ -20,6 +20,7 @@ import azure.identity
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import (
     traffic_manager,
     traffic_manager_api,
+    traffic_manager_options,
     traffic_manager_profiles,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import (
@@ -700,7 +701,7 @@ def test_without_the_sdk_it_says_so(lab: AzureLab, monkeypatch: pytest.MonkeyPat
 
 
 def test_secrets_are_marked() -> None:
-    arguments = traffic_manager.arguments()
+    arguments = traffic_manager_options.arguments()
     assert [name for name, spec in arguments.items() if spec.get("no_log")] == ["secret"]
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint import (
-    cloudflare,
-    google_cloud,
+    cloudflare_options,
+    google_cloud_options,
     haproxy,
     rfc2136,
-    route53,
-    traffic_manager,
+    route53_options,
+    traffic_manager_options,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import Balancer
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
@@ -27,16 +27,44 @@ class _Kind(NamedTuple):
     open: Callable[[Mapping[str, Any], bool], Balancer]
 
 
+# A cloud's balancer takes longer to import than to ask whether it is the one, so only that one is imported.
+
+
+def _cloudflare(access: Mapping[str, Any], adopt: bool) -> Balancer:
+    from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.cloudflare import Cloudflare
+
+    return Cloudflare(access, adopt)
+
+
+def _google_cloud(access: Mapping[str, Any], adopt: bool) -> Balancer:
+    from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.google_cloud import GoogleCloud
+
+    return GoogleCloud(access, adopt)
+
+
+def _route53(access: Mapping[str, Any], adopt: bool) -> Balancer:
+    from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.route53 import Route53
+
+    return Route53(access, adopt)
+
+
+def _traffic_manager(access: Mapping[str, Any], adopt: bool) -> Balancer:
+    from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.traffic_manager import TrafficManager
+
+    return TrafficManager(access, adopt)
+
+
 # By the value of the option `balancer`, which is also the name of the option with a balancer's own options.
 _BALANCERS = {
-    "cloudflare": _Kind(cloudflare.arguments, cloudflare.settings_from_params, cloudflare.Cloudflare),
-    "google_cloud": _Kind(google_cloud.arguments, google_cloud.settings_from_params, google_cloud.GoogleCloud),
-    "haproxy": _Kind(haproxy.arguments, haproxy.settings_from_params, haproxy.HAProxy),
-    "rfc2136": _Kind(rfc2136.arguments, rfc2136.settings_from_params, rfc2136.RFC2136),
-    "route53": _Kind(route53.arguments, route53.settings_from_params, route53.Route53),
-    "traffic_manager": _Kind(
-        traffic_manager.arguments, traffic_manager.settings_from_params, traffic_manager.TrafficManager
-    ),
+    name: _Kind(options.arguments, options.settings_from_params, opened)
+    for name, options, opened in (
+        ("cloudflare", cloudflare_options, _cloudflare),
+        ("google_cloud", google_cloud_options, _google_cloud),
+        ("haproxy", haproxy, haproxy.HAProxy),
+        ("rfc2136", rfc2136, rfc2136.RFC2136),
+        ("route53", route53_options, _route53),
+        ("traffic_manager", traffic_manager_options, _traffic_manager),
+    )
 }
 
 

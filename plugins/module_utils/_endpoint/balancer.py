@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The interface that every balancer has: read, and apply what the shared plan asks for.
 
-A balancer is one file in this package with one class, and one line in ``arguments.py``.
+A balancer is one file in this package with one class, with options, calls and objects in files beside it, and
+one line in ``arguments.py``.
 """
 
 from __future__ import annotations

@@ -33,9 +33,6 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.cloud
     UnsureError,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.cloudflare_objects import (
-    CHECK_TYPES,
-    POLICIES,
-    REGIONS,
     Json,
     check_definition,
     check_port,
@@ -56,50 +53,14 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.cloud
     wanted_monitors,
     wanted_pool,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.cloudflare_options import DEFAULTS
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
     Endpoint,
-    require_member_names,
-    require_port,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import require_path
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import Observed, Plan, traffic_weight
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_host_name
 
-DEFAULTS: dict[str, Any] = {
-    "policy": "weighted",
-    "proxied": True,
-    "ttl": 30,
-    "locations": {},
-    "health_check_type": "HTTP",
-    "health_check_port": 0,
-    "health_check_path": "",
-    "health_check_host": "",
-    "health_check_interval": 60,
-    "health_check_timeout": 5,
-    "health_check_retries": 2,
-    "health_check_threshold": 1,
-    "health_check_regions": [],
-    "health_check_validate_certs": True,
-}
-# How Cloudflare is reached, and which host name it is about; the rest is stored with the definition.
-_ACCESS = (
-    "zone",
-    "record",
-    "account_id",
-    "api_token",
-    "account_api_key",
-    "account_email",
-    "endpoint_url",
-    "timeout",
-)
-_RANGES = {
-    "ttl": (30, 86400),
-    "health_check_interval": (5, 3600),
-    "health_check_timeout": (1, 10),
-    "health_check_retries": (0, 5),
-    "health_check_threshold": (1, 10),
-}
 # The API's requests are for all who use it.
 _HEALTH_SECONDS = 5.0
 # Longer than from the last look at the load balancer until it is written.
@@ -113,58 +74,6 @@ _WRITABLE = (
     *("default_pools", "fallback_pool", "region_pools", "country_pools", "pop_pools", "rules"),
     *("random_steering", "adaptive_routing", "location_strategy"),
 )
-
-
-def arguments() -> dict[str, Any]:
-    """Give the suboptions of the module's option ``cloudflare``."""
-    return {
-        "zone": {"type": "str", "required": True, "aliases": ["domain"]},
-        "record": {"type": "str", "required": True},
-        "account_id": {"type": "str"},
-        "api_token": {"type": "str", "no_log": True},
-        "account_api_key": {"type": "str", "aliases": ["account_api_token"], "no_log": True},
-        "account_email": {"type": "str"},
-        "endpoint_url": {"type": "str"},
-        "timeout": {"type": "float", "default": 30.0},
-        "policy": {"type": "str", "choices": list(POLICIES)},
-        "proxied": {"type": "bool"},
-        "ttl": {"type": "int"},
-        "locations": {"type": "dict"},
-        "health_check_type": {"type": "str", "choices": list(CHECK_TYPES)},
-        "health_check_port": {"type": "int"},
-        "health_check_path": {"type": "str"},
-        "health_check_host": {"type": "str"},
-        "health_check_interval": {"type": "int"},
-        "health_check_timeout": {"type": "int"},
-        "health_check_retries": {"type": "int"},
-        "health_check_threshold": {"type": "int"},
-        "health_check_regions": {"type": "list", "elements": "str", "choices": list(REGIONS)},
-        "health_check_validate_certs": {"type": "bool"},
-    }
-
-
-def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Check and take over what the user set of the balancer's settings.
-
-    :raises InputError: on a value that Cloudflare would refuse in the middle of a change.
-    """
-    given = {key: value for key, value in params.items() if value is not None and key not in _ACCESS}
-    for key, (least, most) in _RANGES.items():
-        if not least <= given.get(key, least) <= most:
-            raise InputError(f"cloudflare.{key}: {given[key]} is out of range.", hint=f"Use {least} to {most}.")
-    if given.get("health_check_port"):
-        require_port(given["health_check_port"], "cloudflare.health_check_port")
-    require_path(given.get("health_check_path", ""), "cloudflare.health_check_path")
-    if given.get("health_check_host"):
-        require_host_name(given["health_check_host"], "cloudflare.health_check_host")
-    if "health_check_regions" in given:
-        given["health_check_regions"] = sorted(set(given["health_check_regions"]))
-    if "locations" in given:
-        given["locations"] = {
-            str(place): require_member_names(names, f"cloudflare.locations[{place}]")
-            for place, names in given["locations"].items()
-        }
-    return given
 
 
 class _NotKeptError(BalancerError):
@@ -543,4 +452,4 @@ def _version(load_balancer: Json | None) -> tuple[Any, ...]:
     return found.get("id"), found.get("modified_on"), found.get("description")
 
 
-__all__ = ["DEFAULTS", "Cloudflare", "arguments", "settings_from_params"]
+__all__ = ["Cloudflare"]

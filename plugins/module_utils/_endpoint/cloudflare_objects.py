@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import others
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.cloudflare_options import REGIONS
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
     DEFAULT_MODEL_TIMEOUT,
     DEFAULT_PORT,
@@ -30,9 +31,6 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._errors import 
 
 Json = dict[str, Any]
 
-POLICIES = ("weighted", "failover", "geographic")
-CHECK_TYPES = ("HTTP", "HTTPS", "TCP", "NONE")
-REGIONS = ("WNAM", "ENAM", "WEU", "EEU", "NSAM", "SSAM", "OC", "ME", "NAF", "SAF", "SAS", "SEAS", "NEAS")
 
 # Cloudflare names no limit of a description. This is far more than what hundreds of members take, and a page of text.
 _DEFINITION_CHARACTERS = 16_000

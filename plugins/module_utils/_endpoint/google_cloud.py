@@ -14,7 +14,6 @@ made and the last that is deleted, so whatever a run leaves behind that was cut 
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -27,9 +26,8 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
     ChangedMeanwhileError,
     MemberHealth,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint, require_port
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.google_cloud_api import (
-    AUTH_KINDS,
     Api,
     ConditionError,
     ExistsError,
@@ -39,10 +37,8 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.googl
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.google_cloud_objects import (
     BASE,
-    CHECK_TYPES,
     GROUPS,
     KINDS,
-    PROTOCOLS,
     Json,
     Place,
     Ref,
@@ -60,7 +56,10 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.googl
     wanted_objects,
     weights,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import require_path
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.google_cloud_options import (
+    DEFAULTS,
+    RESOURCE_NAME,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import (
     Observed,
     Plan,
@@ -68,123 +67,14 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan 
     traffic_weight,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
-from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_host_name
 
-DEFAULTS: dict[str, Any] = {
-    "zones": {},
-    "negs": {},
-    "network": "",
-    "protocol": "HTTP",
-    "retries": 2,
-    "certificates": [],
-    "certificate_map": "",
-    "labels": {},
-    "health_check_type": "HTTP",
-    "health_check_port": 0,
-    "health_check_path": "",
-    "health_check_host": "",
-    "health_check_interval": 5,
-    "health_check_threshold": 2,
-}
-# How Google Cloud is reached, and which load balancer it is about; the rest is stored with the definition.
-_ACCESS = (
-    "url_map",
-    "project",
-    "auth_kind",
-    "service_account_file",
-    "service_account_contents",
-    "service_account_email",
-    "access_token",
-    "scopes",
-    "endpoint_url",
-    "ca_path",
-    "validate_certs",
-    "timeout",
-    "operation_timeout",
-)
-_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 # Of 63 characters, so that the other objects' names can begin with it.
 _MAP_CHARACTERS = 40
-_GROUP = re.compile(r"(https://\S+/)?projects/[^/\s]+/zones/[^/\s]+/networkEndpointGroups/[^/\s]+")
-_LABEL = re.compile(r"[a-z0-9_-]{0,63}")
-_RANGES = {"retries": (0, 10), "health_check_interval": (1, 300), "health_check_threshold": (1, 10)}
 _HEALTH_SECONDS = 2.0
 # Rounds until everything is as the definition says. One is enough, unless somebody else is at it as well.
 _ROUNDS = 6
 # What can be made ours, since its description can be changed.
 _ADOPTABLE = ("healthChecks", "backendServices")
-
-
-def arguments() -> dict[str, Any]:
-    """Give the suboptions of the module's option ``google_cloud``."""
-    return {
-        "url_map": {"type": "str", "required": True},
-        "project": {"type": "str"},
-        "auth_kind": {"type": "str", "choices": list(AUTH_KINDS)},
-        "service_account_file": {"type": "path"},
-        "service_account_contents": {"type": "jsonarg", "no_log": True},
-        "service_account_email": {"type": "str"},
-        "access_token": {"type": "str", "no_log": True},
-        "scopes": {"type": "list", "elements": "str"},
-        "endpoint_url": {"type": "str"},
-        "ca_path": {"type": "path"},
-        "validate_certs": {"type": "bool", "default": True},
-        "timeout": {"type": "float", "default": 20.0},
-        "operation_timeout": {"type": "float", "default": 300.0},
-        "zones": {"type": "dict"},
-        "negs": {"type": "dict"},
-        "network": {"type": "str"},
-        "protocol": {"type": "str", "choices": list(PROTOCOLS)},
-        "retries": {"type": "int"},
-        "certificates": {"type": "list", "elements": "str"},
-        "certificate_map": {"type": "str"},
-        "labels": {"type": "dict"},
-        "health_check_type": {"type": "str", "choices": list(CHECK_TYPES)},
-        "health_check_port": {"type": "int"},
-        "health_check_path": {"type": "str"},
-        "health_check_host": {"type": "str"},
-        "health_check_interval": {"type": "int"},
-        "health_check_threshold": {"type": "int"},
-    }
-
-
-def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Check and take over what the user set of the balancer's settings.
-
-    :raises InputError: on a value that Google Cloud would refuse in the middle of a change.
-    """
-    given = {key: value for key, value in params.items() if value is not None and key not in _ACCESS}
-    for key, (least, most) in _RANGES.items():
-        if key in given and not least <= given[key] <= most:
-            raise InputError(f"google_cloud.{key}: {given[key]} is out of range.", hint=f"Use {least} to {most}.")
-    if given.get("health_check_port"):
-        require_port(given["health_check_port"], "google_cloud.health_check_port")
-    require_path(given.get("health_check_path", ""), "google_cloud.health_check_path")
-    if given.get("health_check_host"):
-        require_host_name(given["health_check_host"], "google_cloud.health_check_host")
-    given = {key: _texts(value) if key in ("zones", "labels") else value for key, value in given.items()}
-    for member, zone in given.get("zones", {}).items():
-        if not _NAME.fullmatch(zone):
-            raise InputError(
-                f"google_cloud.zones[{member}]: {zone!r} is no zone.", hint="Use a name such as europe-west1-b."
-            )
-    for member, groups in given.get("negs", {}).items():
-        if not isinstance(groups, list) or not groups or not all(_GROUP.fullmatch(str(text)) for text in groups):
-            raise InputError(
-                f"google_cloud.negs[{member}]: {groups!r} is no list of network endpoint groups.",
-                hint="Give the address (selfLink) of each, with its project and zone.",
-            )
-    for key, value in given.get("labels", {}).items():
-        if not (key[:1].isalpha() and _LABEL.fullmatch(key) and _LABEL.fullmatch(value)):
-            raise InputError(
-                f"google_cloud.labels: {key}={value} is no label.",
-                hint="Use lower-case letters, digits, '-' and '_', at most 63, and a letter first.",
-            )
-    return given
-
-
-def _texts(entries: Mapping[Any, Any]) -> dict[str, str]:
-    return {str(key): str(value) for key, value in entries.items()}
 
 
 @dataclass
@@ -218,7 +108,7 @@ class GoogleCloud:
     def __init__(self, access: Mapping[str, Any], adopt: bool = False) -> None:
         self._access = access
         self._adopt = adopt
-        if not _NAME.fullmatch(access["url_map"]) or len(access["url_map"]) > _MAP_CHARACTERS:
+        if not RESOURCE_NAME.fullmatch(access["url_map"]) or len(access["url_map"]) > _MAP_CHARACTERS:
             raise InputError(
                 f"google_cloud.url_map: {access['url_map']!r} is no name of a URL map.",
                 hint=f"Use lower-case letters, digits and '-', at most {_MAP_CHARACTERS}, and a letter first.",
@@ -597,4 +487,4 @@ def _amiss(ref: Ref, wanted: Wanted, found: _Found) -> tuple[list[Json], list[Js
     return lacks, more
 
 
-__all__ = ["DEFAULTS", "GoogleCloud", "arguments", "settings_from_params"]
+__all__ = ["GoogleCloud"]

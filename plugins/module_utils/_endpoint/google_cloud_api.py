@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.google_cloud_objects import Json, Ref
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.google_cloud_options import AUTH_KINDS
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._package import import_package
 
@@ -33,7 +34,6 @@ _VARIABLES = {
     "access_token": "GCP_ACCESS_TOKEN",
     "scopes": "GCP_SCOPES",
 }
-AUTH_KINDS = ("application", "machineaccount", "serviceaccount", "accesstoken")
 _SCOPES = ["https://www.googleapis.com/auth/compute"]
 
 _T = TypeVar("_T")
@@ -434,7 +434,6 @@ def _typed(codes: set[str], status: int, text: str) -> BalancerError:
 
 
 __all__ = [
-    "AUTH_KINDS",
     "Api",
     "ConditionError",
     "ExistsError",

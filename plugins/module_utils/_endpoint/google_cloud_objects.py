@@ -25,8 +25,6 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._errors import 
 
 Json = dict[str, Any]
 
-PROTOCOLS = ("HTTP", "HTTPS", "HTTP2", "H2C")
-CHECK_TYPES = ("HTTP", "HTTPS", "HTTP2", "TCP")
 
 _API = "https://www.googleapis.com/compute/v1/"
 _MOST_CHARACTERS = 2048

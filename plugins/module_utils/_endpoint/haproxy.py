@@ -567,4 +567,4 @@ class Master:
         return socket.create_connection((host.strip("[]"), int(port)), self._timeout)
 
 
-__all__ = ["DEFAULTS", "OWNERSHIP", "HAProxy", "arguments", "settings_from_params"]
+__all__ = ["DEFAULTS", "OWNERSHIP", "HAProxy"]

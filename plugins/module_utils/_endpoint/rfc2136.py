@@ -620,4 +620,4 @@ def _library() -> Any:
     return import_package("dns", "dnspython")
 
 
-__all__ = ["DEFAULTS", "OWNERSHIP", "RFC2136", "arguments", "settings_from_params"]
+__all__ = ["DEFAULTS", "OWNERSHIP", "RFC2136"]

@@ -28,15 +28,12 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
     Endpoint,
-    require_member_names,
-    require_port,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import (
     LABEL,
     TYPES,
     record_of,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import require_path
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import (
     Observed,
     Plan,
@@ -44,10 +41,9 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan 
     traffic_weight,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.route53_api import Api, UnsureError
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.route53_options import DEFAULTS
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.route53_records import (
-    CHECK_TYPES,
     NEW,
-    POLICIES,
     Checks,
     Json,
     Mark,
@@ -65,86 +61,8 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.route
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_host_name
 
-DEFAULTS: dict[str, Any] = {
-    "policy": "weighted",
-    "ttl": 30,
-    "locations": {},
-    "health_check_type": "HTTP",
-    "health_check_port": 0,
-    "health_check_path": "",
-    "health_check_host": "",
-    "health_check_interval": 10,
-    "health_check_threshold": 3,
-}
-# How Route 53 is reached, and which record it is about; the rest is stored with the definition.
-_ACCESS = (
-    "hosted_zone",
-    "record",
-    "access_key",
-    "secret_key",
-    "session_token",
-    "profile",
-    "region",
-    "endpoint_url",
-    "aws_ca_bundle",
-    "validate_certs",
-    "timeout",
-    "propagation_timeout",
-)
 # The account's requests are for all who use it.
 _HEALTH_SECONDS = 5.0
-
-
-def arguments() -> dict[str, Any]:
-    """Give the suboptions of the module's option ``route53``."""
-    return {
-        "hosted_zone": {"type": "str", "required": True},
-        "record": {"type": "str", "required": True},
-        "access_key": {"type": "str", "aliases": ["aws_access_key_id", "aws_access_key"], "no_log": False},
-        "secret_key": {"type": "str", "aliases": ["aws_secret_access_key", "aws_secret_key"], "no_log": True},
-        "session_token": {"type": "str", "aliases": ["aws_session_token"], "no_log": True},
-        "profile": {"type": "str", "aliases": ["aws_profile"]},
-        "region": {"type": "str", "aliases": ["aws_region"]},
-        "endpoint_url": {"type": "str", "aliases": ["aws_endpoint_url"]},
-        "aws_ca_bundle": {"type": "path"},
-        "validate_certs": {"type": "bool", "default": True},
-        "timeout": {"type": "float", "default": 10.0},
-        "propagation_timeout": {"type": "float", "default": 120.0},
-        "policy": {"type": "str", "choices": list(POLICIES)},
-        "ttl": {"type": "int"},
-        "locations": {"type": "dict"},
-        "health_check_type": {"type": "str", "choices": list(CHECK_TYPES)},
-        "health_check_port": {"type": "int"},
-        "health_check_path": {"type": "str"},
-        "health_check_host": {"type": "str"},
-        "health_check_interval": {"type": "int", "choices": [10, 30]},
-        "health_check_threshold": {"type": "int"},
-    }
-
-
-def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Check and take over what the user set of the balancer's settings.
-
-    :raises InputError: on a value that Route 53 would refuse in the middle of a change.
-    """
-    given = {key: value for key, value in params.items() if value is not None and key not in _ACCESS}
-    if not 0 <= given.get("ttl", 0) <= 86400:
-        raise InputError(f"route53.ttl: {given['ttl']} is out of range.", hint="Use 0 to 86400 seconds.")
-    if not 1 <= given.get("health_check_threshold", 1) <= 10:
-        raise InputError(
-            f"route53.health_check_threshold: {given['health_check_threshold']} is out of range.", hint="Use 1 to 10."
-        )
-    if given.get("health_check_port"):
-        require_port(given["health_check_port"], "route53.health_check_port")
-    require_path(given.get("health_check_path", ""), "route53.health_check_path")
-    if given.get("health_check_host"):
-        require_host_name(given["health_check_host"], "route53.health_check_host")
-    if "locations" in given:
-        given["locations"] = {
-            str(place): require_member_names(names, f"route53.locations[{place}]")
-            for place, names in given["locations"].items()
-        }
-    return given
 
 
 class Route53:
@@ -507,4 +425,4 @@ def _without_weight(entry: Json) -> Json:
     return {key: value for key, value in entry.items() if key != "Weight"}
 
 
-__all__ = ["DEFAULTS", "Route53", "arguments", "settings_from_params"]
+__all__ = ["Route53"]

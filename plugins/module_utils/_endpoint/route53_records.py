@@ -33,8 +33,6 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._errors import 
 
 Json = dict[str, Any]
 
-POLICIES = ("weighted", "failover", "latency", "geolocation")
-CHECK_TYPES = ("HTTP", "HTTPS", "TCP", "NONE")
 # In place of the id of a health check that is yet to be made.
 NEW = "new"
 

@@ -26,8 +26,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
     ChangedMeanwhileError,
     MemberHealth,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint, require_port
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import require_path
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import (
     Observed,
     Plan,
@@ -35,13 +34,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan 
     traffic_weight,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.traffic_manager_api import (
-    AUTH_SOURCES,
     Api,
     BusyError,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.traffic_manager_options import DEFAULTS
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.traffic_manager_profiles import (
-    CHECK_TYPES,
-    POLICIES,
     POOL_ENDPOINT,
     Json,
     Mark,
@@ -62,36 +59,8 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.traff
     without_status,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
-from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label, require_host_name
+from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
 
-DEFAULTS: dict[str, Any] = {
-    "policy": "weighted",
-    "ttl": 30,
-    "locations": {},
-    "health_check_type": "HTTP",
-    "health_check_port": 0,
-    "health_check_path": "",
-    "health_check_host": "",
-    "health_check_interval": 10,
-    "health_check_timeout": 5,
-    "health_check_threshold": 3,
-}
-# How Traffic Manager is reached, and which profiles it is about; the rest is stored with the definition.
-_ACCESS = (
-    "resource_group",
-    "profile_name",
-    "relative_name",
-    "subscription_id",
-    "client_id",
-    "secret",
-    "tenant",
-    "profile",
-    "auth_source",
-    "cloud_environment",
-    "endpoint_url",
-    "timeout",
-)
-_LARGEST_TTL = 2**31 - 1
 _ATTEMPTS = 6
 _LONGEST_PAUSE = 60.0
 # How long another writer may need between his last look and his write.
@@ -105,68 +74,6 @@ _WORDS = {
     "Inactive": "the profile is disabled",
     "Disabled": "somebody has disabled it",
 }
-
-
-def arguments() -> dict[str, Any]:
-    """Give the suboptions of the module's option ``traffic_manager``."""
-    return {
-        "resource_group": {"type": "str", "required": True},
-        "profile_name": {"type": "str", "required": True},
-        "relative_name": {"type": "str"},
-        "subscription_id": {"type": "str"},
-        "client_id": {"type": "str"},
-        "secret": {"type": "str", "no_log": True},
-        "tenant": {"type": "str"},
-        "profile": {"type": "str"},
-        "auth_source": {"type": "str", "choices": list(AUTH_SOURCES)},
-        "cloud_environment": {"type": "str"},
-        "endpoint_url": {"type": "str"},
-        "timeout": {"type": "float", "default": 30.0},
-        "policy": {"type": "str", "choices": list(POLICIES)},
-        "ttl": {"type": "int"},
-        "locations": {"type": "dict"},
-        "health_check_type": {"type": "str", "choices": list(CHECK_TYPES)},
-        "health_check_port": {"type": "int"},
-        "health_check_path": {"type": "str"},
-        "health_check_host": {"type": "str"},
-        "health_check_interval": {"type": "int", "choices": [10, 30]},
-        "health_check_timeout": {"type": "int"},
-        "health_check_threshold": {"type": "int"},
-    }
-
-
-def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Check and take over what the user set of the balancer's settings.
-
-    :raises InputError: on a value that Traffic Manager would refuse in the middle of a change.
-    """
-    given = {key: value for key, value in params.items() if value is not None and key not in _ACCESS}
-    for key, low, high in (
-        ("ttl", 0, _LARGEST_TTL),
-        ("health_check_timeout", 5, 10),
-        ("health_check_threshold", 1, 10),
-    ):
-        if key in given and not low <= given[key] <= high:
-            raise InputError(f"traffic_manager.{key}: {given[key]} is out of range.", hint=f"Use {low} to {high}.")
-    if given.get("health_check_port"):
-        require_port(given["health_check_port"], "traffic_manager.health_check_port")
-    require_path(given.get("health_check_path", ""), "traffic_manager.health_check_path")
-    if given.get("health_check_host"):
-        require_host_name(given["health_check_host"], "traffic_manager.health_check_host")
-    if "locations" in given:
-        given["locations"] = {
-            str(place): _names(names, f"traffic_manager.locations[{place}]")
-            for place, names in given["locations"].items()
-        }
-    return given
-
-
-def _names(names: Any, option: str) -> list[str]:
-    if isinstance(names, str):
-        return [names]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{option}: {names!r} is no list of members.", hint="Name its members, the preferred first.")
-    return names
 
 
 class TrafficManager:
@@ -437,4 +344,4 @@ def _changed(name: str) -> ChangedMeanwhileError:
     )
 
 
-__all__ = ["DEFAULTS", "TrafficManager", "arguments", "settings_from_params"]
+__all__ = ["TrafficManager"]

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.traffic_manager_options import AUTH_SOURCES
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.traffic_manager_profiles import Json
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._package import import_package
 
-AUTH_SOURCES = ("auto", "cli", "credential_file", "env", "msi")
 # As azure.azcollection names them, and azure-identity.
 _VARIABLES = {
     "subscription_id": ("AZURE_SUBSCRIPTION_ID",),
@@ -268,4 +268,4 @@ def _credential(identity: Any, given: Mapping[str, str | None], authority: str) 
     return identity.DefaultAzureCredential(authority=authority, **more)
 
 
-__all__ = ["AUTH_SOURCES", "Api", "BusyError"]
+__all__ = ["Api", "BusyError"]

@@ -24,12 +24,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.defin
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import check_models, record_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import path_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.stored import OWNERSHIP, pack, split, unpack
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.traffic_manager_options import POLICIES
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
 Json = dict[str, Any]
 
-POLICIES = {"weighted": "Weighted", "performance": "Performance", "geographic": "Geographic"}
-CHECK_TYPES = ("HTTP", "HTTPS", "TCP", "NONE")
 # The pool's endpoint in the front. No member can have this name, since it is no DNS label.
 POOL_ENDPOINT = "active_members"
 EXTERNAL = "Microsoft.Network/trafficManagerProfiles/externalEndpoints"
