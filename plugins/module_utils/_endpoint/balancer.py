@@ -42,7 +42,7 @@ _ABLE = {
     "timeouts": ("google_cloud", "haproxy"),
     "large definitions": ("haproxy",),
     "health checks of several models": ("haproxy", "route53"),
-    "several standby members": ("haproxy", "route53", "traffic_manager"),
+    "several standby members": ("google_cloud", "haproxy", "route53", "traffic_manager"),
 }
 
 
