@@ -31,7 +31,9 @@ PORTS = {"gcp-europe-west1": 8081, "aws-eu-west-1": 8082, "azure-westeurope": 80
 # The file of the stand-in, the names in it, and the settings of the balancer.
 LABS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "cloudflare": ("cloudflare", "Cloudflare", "CloudflareLab", {"health_check_interval": 15}),
+    "google_cloud": ("google", "Google", "InternetLab", {}),
     "route53": ("aws", "Aws", "AwsLab", {"health_check_path": "/healthz"}),
+    "traffic_manager": ("azure", "Azure", "AzureLab", {"health_check_path": "/healthz"}),
 }
 
 
