@@ -252,7 +252,7 @@ options:
       health_check_path:
         description:
           - Path that the health check asks for by C(GET), such as C(/healthz) of the prober that makes real predictions
-            of all models (role M(modelfleet.serving.serving#role), C(serving_prober)).
+            of all models (role P(modelfleet.serving.serving#role), C(serving_prober)).
           - When it is empty, or has V({model}) in it, there can be one model. Empty means its metadata. Only a loaded
             model has any, but a wrong one has it, too.
           - Empty when it is created.
@@ -638,7 +638,7 @@ options:
         description:
           - Path that the health check asks for by C(GET), one for all members and so for all models. Several models
             need one, such as V(/healthz) of the prober that makes real predictions (role
-            M(modelfleet.serving.serving#role), C(serving_prober)).
+            P(modelfleet.serving.serving#role), C(serving_prober)).
           - C({model}) in it stands for the model, where there is one.
           - When it is empty, it is that of the model's metadata. Only a loaded model has any, but a wrong one has it,
             too.

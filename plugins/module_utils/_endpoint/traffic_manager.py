@@ -296,7 +296,7 @@ class TrafficManager:
         """
         nonce = secrets.token_hex(8)
         wanted = {**profile, "tags": tags_of(before, nonce, endpoint)}
-        failure: BusyError | None = None
+        failures: list[BusyError] = []
         pause = 0.0
         for turn in range(_ATTEMPTS + 1):
             time.sleep(pause)
@@ -304,15 +304,17 @@ class TrafficManager:
             if now is not None and nonce_of(now) == nonce:
                 return now
             if without_status(now) != without_status(before):
-                raise _changed(name) from failure
-            if failure is not None and turn == _ATTEMPTS:
-                raise failure
+                raise _changed(name) from (failures[-1] if failures else None)
+            if turn == _ATTEMPTS:
+                break
             pause = _SETTLE_SECONDS * turn
             try:
                 self._api.put(name, wanted)
             except BusyError as error:
-                failure = error
+                failures.append(error)
                 pause = min(error.pause or pause, _LONGEST_PAUSE)
+        if failures:
+            raise failures[-1]
         raise BalancerError(f"Azure takes the profile {name}, and does not have it.", hint="Run this again.")
 
     def _settle(self, nonces: Mapping[str, str]) -> None:
