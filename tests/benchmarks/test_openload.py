@@ -74,7 +74,8 @@ def test_a_hanging_server_thins_out_nothing(server: Server, tmp_path: Path) -> N
         assert sample.seconds >= hung + HANGS - sample.at - 0.05
     found = outcome(fast, kinds, hung)
     assert (found.lost, found.wrong) == (0, 0)
-    assert HANGS / 2 < found.affected_seconds < HANGS
+    # Those that waited longer than what was usual before, which depends on the machine.
+    assert HANGS - found.limit_seconds - 0.1 < found.affected_seconds < HANGS
 
 
 def test_errors_are_lost(server: Server, tmp_path: Path) -> None:

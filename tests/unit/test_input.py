@@ -283,7 +283,6 @@ CASES: list[tuple[str, Json, str]] = [
         "objects: number 1: metadata.namespace: 'a/b' is no valid name.",
     ),
     ("bundle", {"objects": [CONFIG, {"kind": "List", "items": [CONFIG]}]}, "ConfigMap c stands there more than once."),
-    ("serving_prober", {"models": []}, "models: the list is empty. Name one model"),
     ("serving_prober", {"path": "healthz"}, "path: 'healthz' is no path."),
     ("serving_prober", {"path": "/a b"}, "path: '/a b' can't be matched in every kind of route."),
     ("serving_prober", {"path": "/x}"}, "can't be matched in every kind of route."),

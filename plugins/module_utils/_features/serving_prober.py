@@ -89,7 +89,7 @@ def _spec(params: Mapping[str, Any], name: str, namespace: str) -> ProberSpec:
     if not _PATH.fullmatch(path):
         raise InputError(f"path: {path!r} can't be matched in every kind of route.", hint="Use one such as '/healthz'.")
     if not params["models"]:
-        raise InputError("models: the list is empty.", hint="Name one model or more, or use state=absent.")
+        raise InputError("models is empty.", hint="Name one model or more to probe, or use state=absent.")
     require_unique([entry["name"] for entry in params["models"]], "models")
     models = tuple(map(_model, params["models"]))
     return ProberSpec(
