@@ -26,6 +26,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.defin
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import MODEL, path_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import Traffic, traffic_weight
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.refusals import (
+    check_everybody_has_a_place,
+    check_nobody_waits,
+    check_places_name_members,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.stored import OWNERSHIP, pack, unpack
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
@@ -430,12 +435,7 @@ def _check_health_checks(endpoint: Endpoint) -> None:
     settings = endpoint.settings
     kind = settings["health_check_type"]
     if kind == "NONE":
-        waiting = [member.name for member in endpoint.members if member.state == "standby"]
-        if waiting:
-            raise InputError(
-                f"cloudflare: {', '.join(waiting)} would stand by, and without health checks nothing takes over.",
-                hint="Use another cloudflare.health_check_type than NONE, or drain that member.",
-            )
+        check_nobody_waits(endpoint, "cloudflare")
     tries = settings["health_check_timeout"] * (settings["health_check_retries"] + 1)
     if settings["health_check_interval"] < tries:
         raise InputError(
@@ -501,27 +501,17 @@ def _check_locations(endpoint: Endpoint) -> None:
             "cloudflare: the policy geographic needs locations, and '*' among them, for clients anywhere else.",
             hint="Name the members of each place, such as 'region:WEU', 'country:DE' and '*'.",
         )
+    check_places_name_members(endpoint, "cloudflare")
     for place, names in locations.items():
         if not _PLACE.fullmatch(place):
             raise InputError(
                 f"cloudflare.locations: {place!r} is no place.",
                 hint=f"Use 'country:DE', '*', or 'region:' and one of {', '.join(REGIONS)}.",
             )
-        for name in names:
-            if endpoint.member(name) is None:
-                raise InputError(
-                    f"cloudflare.locations: {place} names {name}, which is no member.", hint="Check the name."
-                )
         if not _in_order(endpoint, names):
             raise InputError(
                 f"cloudflare: every member of the place {place} would be drained, and clients there would get the"
                 f" answer of a larger place.",
                 hint=f"Name another member for {place}, after these, or make one of them active.",
             )
-    named = {name for names in locations.values() for name in names}
-    for member in endpoint.members:
-        if member.state != "drained" and member.name not in named:
-            raise InputError(
-                f"cloudflare: {member.name} is {member.state}, and no place of cloudflare.locations names it.",
-                hint="Name it in a place, or drain it.",
-            )
+    check_everybody_has_a_place(endpoint, "cloudflare")

@@ -28,6 +28,14 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_r
     strings,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import path_of
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.refusals import (
+    check_everybody_has_a_place,
+    check_nobody_waits,
+    check_one_kind,
+    check_one_port,
+    check_own_addresses,
+    check_places_name_members,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.stored import OWNERSHIP, unpack
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
@@ -271,12 +279,7 @@ def check_definition(endpoint: Endpoint, record: str, zone: str) -> None:
                 "route53: the policy failover needs health checks.",
                 hint="Use another route53.health_check_type than NONE, or the policy weighted.",
             )
-        waiting = [member.name for member in endpoint.members if member.state == "standby"]
-        if waiting:
-            raise InputError(
-                f"route53: {', '.join(waiting)} would stand by, and without health checks nothing takes over.",
-                hint="Use another route53.health_check_type than NONE, or drain that member.",
-            )
+        check_nobody_waits(endpoint, "route53")
     size = sum(map(len, encode(_foretold(endpoint, record))))
     if size > _DEFINITION_CHARACTERS:
         raise InputError(
@@ -308,39 +311,20 @@ def _check_members(endpoint: Endpoint, record: str, zone: str) -> None:
             hint=f"Route 53 takes {_MOST_MEMBERS} records of a name.",
         )
     kinds = {record_of(member)[0] for member in endpoint.members}
-    if len(kinds) > 1:
-        each = ", ".join(f"{member.name} {record_of(member)[0]}" for member in endpoint.members)
-        raise InputError(
-            f"route53: the members need records of different types ({each}), and shares count within one type only.",
-            hint="Give all members IPv4 addresses, all IPv6 addresses, or all host names.",
-        )
+    check_one_kind(endpoint, "route53", "shares count within one type only")
     if kinds == {"CNAME"} and record == zone:
         raise InputError(
             f"route53: {record} is the zone itself, where no host name can stand (CNAME).",
             hint="Give the members' IP addresses, or use a record below the zone.",
         )
-    if len({member.port for member in endpoint.members}) > 1:
-        each = ", ".join(f"{member.name} {member.port}" for member in endpoint.members)
-        raise InputError(
-            f"route53: the members have different ports ({each}). DNS carries no port.",
-            hint=f"Give all members one port{others('ports')}",
-        )
-    seen: dict[str, str] = {}
+    check_one_port(endpoint, "route53")
     for member in endpoint.members:
         if "%" in member.address:
             raise InputError(
                 f"route53: the address {member.address} of {member.name} is known on one machine alone.",
                 hint="Give an address that clients reach.",
             )
-        if member.address in seen:
-            raise InputError(
-                f"route53: {seen[member.address]} and {member.name} have one address ({member.address}), so neither can"
-                f" be drained.",
-                hint=f"Give each member its own address{others('ports')}",
-            )
-        if member.address == record:
-            raise InputError(f"route53: {member.name} has the address of the endpoint itself.", hint="Correct it.")
-        seen[member.address] = member.name
+    check_own_addresses(endpoint, "route53", record)
 
 
 def _check_health_checks(endpoint: Endpoint) -> None:
@@ -385,29 +369,19 @@ def _check_policy(endpoint: Endpoint) -> None:
             + ("AWS region." if policy == "latency" else "place, such as 'continent:EU', 'country:DE' and '*'."),
         )
     pattern, example = (_REGION, "eu-west-1") if policy == "latency" else (_PLACE, "'continent:EU' or '*'")
+    check_places_name_members(endpoint, "route53")
     for place, names in locations.items():
         if not pattern.fullmatch(place):
             raise InputError(
                 f"route53.locations: {place!r} is no place of the policy {policy}.", hint=f"Use {example}."
             )
-        for name in names:
-            if endpoint.member(name) is None:
-                raise InputError(
-                    f"route53.locations: {place} names {name}, which is no member.", hint="Check the name."
-                )
         if policy == "geolocation" and _chosen(endpoint, names) is None:
             raise InputError(
                 f"route53: every member of the place {place} would be drained, and clients there would get no answer or"
                 f" that of a larger place.",
                 hint=f"Name another member for {place}, after these, or make one of them active.",
             )
-    named = {name for names in locations.values() for name in names}
-    for member in endpoint.members:
-        if member.state != "drained" and member.name not in named:
-            raise InputError(
-                f"route53: {member.name} is {member.state}, and no place of route53.locations names it.",
-                hint="Name it in a place, or drain it.",
-            )
+    check_everybody_has_a_place(endpoint, "route53")
     if not wanted_records(endpoint, "", {member.name: NEW for member in endpoint.members}):
         raise InputError("route53: no place has a member that takes traffic.", hint="Make one of them active.")
 

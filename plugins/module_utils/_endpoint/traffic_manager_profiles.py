@@ -23,6 +23,13 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint, Member
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import check_models, record_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import path_of
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.refusals import (
+    check_nobody_waits,
+    check_one_kind,
+    check_one_port,
+    check_own_addresses,
+    check_places_name_members,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.stored import OWNERSHIP, pack, split, unpack
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.traffic_manager_options import POLICIES
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
@@ -368,37 +375,15 @@ def _check_members(endpoint: Endpoint, front_name: str) -> None:
             f"traffic_manager: {len(endpoint.members)} members are too many.",
             hint=f"Traffic Manager takes {_MOST_MEMBERS} endpoints in a profile, and one of them is the pool.",
         )
-    kinds = {record_of(member)[0] for member in endpoint.members}
-    if len(kinds) > 1:
-        each = ", ".join(f"{member.name} {record_of(member)[0]}" for member in endpoint.members)
-        raise InputError(
-            f"traffic_manager: the members need records of different types ({each}), and a profile has one type.",
-            hint="Give all members IPv4 addresses, all IPv6 addresses, or all host names.",
-        )
-    if len({member.port for member in endpoint.members}) > 1:
-        each = ", ".join(f"{member.name} {member.port}" for member in endpoint.members)
-        raise InputError(
-            f"traffic_manager: the members have different ports ({each}). DNS carries no port.",
-            hint=f"Give all members one port{others('ports')}",
-        )
-    seen: dict[str, str] = {}
+    check_one_kind(endpoint, "traffic_manager", "a profile has one type")
+    check_one_port(endpoint, "traffic_manager")
     for member in endpoint.members:
         if record_of(member)[0] != "CNAME" and not ipaddress.ip_address(member.address).is_global:
             raise InputError(
                 f"traffic_manager: Traffic Manager takes no private address, and {member.name} has {member.address}.",
                 hint=f"Give a public address{others('private addresses')}",
             )
-        if member.address in seen:
-            raise InputError(
-                f"traffic_manager: {seen[member.address]} and {member.name} have one address ({member.address}), and"
-                f" a profile takes each once.",
-                hint=f"Give each member its own address{others('ports')}",
-            )
-        if member.address == front_name:
-            raise InputError(
-                f"traffic_manager: {member.name} has the address of the endpoint itself.", hint="Correct it."
-            )
-        seen[member.address] = member.name
+    check_own_addresses(endpoint, "traffic_manager", front_name)
 
 
 def _check_health_check(endpoint: Endpoint) -> None:
@@ -410,12 +395,7 @@ def _check_health_check(endpoint: Endpoint) -> None:
             hint="Use a shorter timeout, or health_check_interval=30.",
         )
     if kind == "NONE":
-        waiting = [member.name for member in endpoint.members if member.state == "standby"]
-        if waiting:
-            raise InputError(
-                f"traffic_manager: {', '.join(waiting)} would stand by, and without health checks nothing takes over.",
-                hint="Use another traffic_manager.health_check_type than NONE, or drain that member.",
-            )
+        check_nobody_waits(endpoint, "traffic_manager")
     elif kind != "TCP" and len({path_of(settings["health_check_path"], model.name) for model in endpoint.models}) > 1:
         raise InputError(
             f"traffic_manager: a profile checks one path, and there are {len(endpoint.models)} models.",
@@ -444,16 +424,12 @@ def _check_policy(endpoint: Endpoint) -> None:
         if policy == "performance"
         else (_GEOGRAPHY, "a code of Traffic Manager's, such as 'DE', 'GEO-EU' or 'WORLD'")
     )
-    for place, listed in locations.items():
+    check_places_name_members(endpoint, "traffic_manager")
+    for place in locations:
         if not pattern.fullmatch(place):
             raise InputError(
                 f"traffic_manager.locations: {place!r} is no place of the policy {policy}.", hint=f"Use {example}."
             )
-        for name in listed:
-            if endpoint.member(name) is None:
-                raise InputError(
-                    f"traffic_manager.locations: {place} names {name}, which is no member.", hint="Check the name."
-                )
     if policy == "performance":
         _check_regions(endpoint, locations)
     else:
