@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,8 +46,11 @@ def run() -> Run:
 
 @pytest.fixture(scope="module")
 def source_copy(request: pytest.FixtureRequest) -> Path:
-    """Copy the collection's files to where its name wants them, with nothing else around; one copy a test module."""
-    name = request.module.__name__.rpartition(".")[2]
+    """Copy the collection's files to where its name wants them, with nothing else around.
+
+    One copy a test module and Python, since two may run at once.
+    """
+    name = f"{request.module.__name__.rpartition('.')[2]}-{sys.version_info.major}.{sys.version_info.minor}"
     target = CHECKOUT / "build" / name / "ansible_collections" / "modelfleet" / "serving"
     shutil.rmtree(target, ignore_errors=True)
     for file in source_files():
