@@ -78,7 +78,7 @@ def misfits(value: Any, wanted: Any, where: str) -> Iterator[str]:
     :param wanted: a type as the models annotate it.
     """
     if typing.get_origin(wanted) in (typing.Union, types.UnionType):
-        kinds = [kind for kind in typing.get_args(wanted) if kind is not type(None)]
+        kinds = [kind for kind in typing.get_args(wanted) if kind is not types.NoneType]
         enum = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)), None)
         if enum is not None:
             if value not in {entry.value for entry in enum}:
