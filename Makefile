@@ -102,7 +102,7 @@ build/versions/%/.complete: requirements.lock $(filter build/%,$(UV))
 
 # The sanity tests of two versions take a processor each; the others measure time.
 .PHONY: versions
-versions: $(OTHER_VERSIONS:%=build/versions/%/.complete) ## Run what starts Ansible, and its sanity tests, with every other ansible-core
+versions: env $(OTHER_VERSIONS:%=build/versions/%/.complete) ## Run what starts Ansible, and its sanity tests, with every other ansible-core
 	@failed=; for version in $(OTHER_VERSIONS); do \
 		echo "ansible-core $$version"; \
 		build/versions/$$version/bin/pytest -n 2 --dist loadfile tests/doors || failed="$$failed doors-$$version"; \
@@ -131,7 +131,7 @@ build/balancers/python/.complete: tests/balancers/requirements.lock .venv/.compl
 	@$(UV) pip sync --quiet --require-hashes --python build/balancers/python $<
 	@touch $@
 
-CLOUDS := $(wildcard $(addprefix tests/balancers/test_,cloudflare.py google_cloud.py route53.py traffic_manager.py))
+CLOUDS := $(patsubst %,tests/balancers/test_%.py,cloudflare google_cloud route53 traffic_manager)
 .PHONY: balancers
 balancers: env build/balancers/python/.complete ## Run the tests of each balancer, against the real one or a cloud's stand-in
 	@$(PYTEST) $(CLOUDS:%=--ignore %) tests/balancers
