@@ -46,6 +46,23 @@ def cut_calls(monkeypatch: pytest.MonkeyPatch, lab: CloudLab) -> Callable[[int],
     return allow
 
 
+def make_clients_once(monkeypatch: pytest.MonkeyPatch, api: Any) -> None:
+    """Make the client once for a test of many runs, since that takes longer than all calls of one.
+
+    :param api: the class that makes it.
+    """
+    clients: dict[str, Any] = {}
+    make = api._client
+
+    def client(self: Any) -> Any:
+        url = self._access["endpoint_url"]
+        if url not in clients:
+            clients[url] = make(self)
+        return clients[url]
+
+    monkeypatch.setattr(api, "_client", client)
+
+
 def failover(lab: CloudLab, leave: str, enter: str, **more: Any) -> Any:
     """Drain one member and activate another in one run, as the role failover does."""
     members = [{"name": leave, "state": "drained"}, {"name": enter, "state": "active"}]

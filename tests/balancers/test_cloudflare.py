@@ -31,7 +31,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._errors import 
 
 from .cloudflare import ACCOUNT, RECORD, TOKEN, ZONE, ZONE_ID, Cloudflare, CloudflareLab
 from .lab import free_ports
-from .scenarios import MODELS, Scenarios, failover
+from .scenarios import MODELS, Scenarios, failover, make_clients_once
 
 
 @pytest.fixture
@@ -51,17 +51,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudflareLab]:
 
 @pytest.fixture
 def one_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the client once for a test of many runs, since that takes longer than all calls of one."""
-    clients: dict[str, Any] = {}
-    make = cloudflare_api.Api._client
-
-    def client(self: cloudflare_api.Api) -> Any:
-        url = self._access["endpoint_url"]
-        if url not in clients:
-            clients[url] = make(self)
-        return clients[url]
-
-    monkeypatch.setattr(cloudflare_api.Api, "_client", client)
+    make_clients_once(monkeypatch, cloudflare_api.Api)
 
 
 @pytest.mark.usefixtures("one_client")

@@ -30,7 +30,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._errors import 
 
 from .aws import RECORD, ZONE, Aws, AwsLab
 from .lab import toggle_together
-from .scenarios import MODELS, Scenarios, cut_everywhere
+from .scenarios import MODELS, Scenarios, cut_everywhere, make_clients_once
 
 
 @pytest.fixture
@@ -53,17 +53,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsLab]:
 
 @pytest.fixture
 def one_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the client once for a test of many runs, since that takes longer than all calls of one."""
-    clients: dict[str, Any] = {}
-    make = route53_api.Api._client
-
-    def client(self: route53_api.Api) -> Any:
-        url = self._access["endpoint_url"]
-        if url not in clients:
-            clients[url] = make(self)
-        return clients[url]
-
-    monkeypatch.setattr(route53_api.Api, "_client", client)
+    make_clients_once(monkeypatch, route53_api.Api)
 
 
 def shares(**members: float) -> Any:

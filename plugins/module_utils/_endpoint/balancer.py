@@ -72,6 +72,13 @@ class MemberHealth:
     rate: float | None = None
 
 
+def text_diff(header: str, before: str, after: str) -> list[dict[str, str]]:
+    """Give a diff as Ansible shows it; none where nothing changes."""
+    if before == after:
+        return []
+    return [{"before_header": header, "after_header": header, "before": before, "after": after}]
+
+
 class Balancer(Protocol):
     """What a balancer can do. Whether a step may be done is decided before, by the plan and its rules.
 

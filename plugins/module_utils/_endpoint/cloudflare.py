@@ -25,6 +25,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
     BalancerError,
     ChangedMeanwhileError,
     MemberHealth,
+    text_diff,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.cloudflare_api import (
     Api,
@@ -277,10 +278,7 @@ class Cloudflare:
         names |= {key: f"monitor of port {entry.get('port')}" for key, entry in found.monitors.items()}
         before = describe(found.load_balancer, found.pools.values(), found.monitors.values(), names)
         after = self._foretold(plan.desired) if plan.desired else ""
-        if before == after:
-            return []
-        header = f"load balancer {self._record}"
-        return [{"before_header": header, "after_header": header, "before": before, "after": after}]
+        return text_diff(f"load balancer {self._record}", before, after)
 
     def _foretold(self, desired: Endpoint) -> str:
         """Give what will be, with names in place of ids."""

@@ -18,16 +18,15 @@ from typing import Any
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import others
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.cloudflare_options import REGIONS
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
-    DEFAULT_MODEL_TIMEOUT,
     DEFAULT_PORT,
     Endpoint,
     Member,
-    Model,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import MODEL, path_of
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import is_one_path, path_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import Traffic, traffic_weight
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.refusals import (
     check_everybody_has_a_place,
+    check_models,
     check_nobody_waits,
     check_places_name_members,
 )
@@ -372,8 +371,7 @@ def check_definition(endpoint: Endpoint, record: str) -> None:
     :raises InputError: naming what can.
     """
     _check_members(endpoint, record)
-    for model in endpoint.models:
-        _check_model(model, record)
+    check_models(endpoint.models, record, "cloudflare", ", and Cloudflare has none a model")
     _check_policy(endpoint)
     _check_health_checks(endpoint)
     size = len(encode(endpoint, "0" * 16))
@@ -417,20 +415,6 @@ def _check_members(endpoint: Endpoint, record: str) -> None:
         seen[where] = member.name
 
 
-def _check_model(model: Model, record: str) -> None:
-    # The default is what nobody asked for.
-    if model.try_timeout is not None or model.timeout != DEFAULT_MODEL_TIMEOUT:
-        raise InputError(
-            f"cloudflare: the model {model.name} has a timeout, and Cloudflare has none a model.",
-            hint=f"Leave out timeout and try_timeout{others('timeouts')}",
-        )
-    if model.host not in (None, record):
-        raise InputError(
-            f"cloudflare: the clusters know the model {model.name} as {model.host}, and clients ask for {record}.",
-            hint=f"Give the clusters' routes the host {record}{others('hosts')}",
-        )
-
-
 def _check_health_checks(endpoint: Endpoint) -> None:
     settings = endpoint.settings
     kind = settings["health_check_type"]
@@ -443,8 +427,7 @@ def _check_health_checks(endpoint: Endpoint) -> None:
             f" check ({tries} s).",
             hint="Use a longer interval, a shorter health_check_timeout, or fewer health_check_retries.",
         )
-    path = settings["health_check_path"]
-    if kind in ("HTTP", "HTTPS") and len(endpoint.models) > 1 and (not path or MODEL in path):
+    if kind in ("HTTP", "HTTPS") and not is_one_path(settings["health_check_path"], endpoint.models):
         names = ", ".join(model.name for model in endpoint.models)
         raise InputError(
             f"cloudflare: a pool has one health check, which asks for one path, and the models are {names}.",

@@ -7,13 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
-    require_member_names,
-    require_port,
-)
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import require_path
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
-from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_host_name
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.settings import read_settings
 
 POLICIES = ("weighted", "failover", "geographic")
 CHECK_TYPES = ("HTTP", "HTTPS", "TCP", "NONE")
@@ -87,20 +81,7 @@ def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises InputError: on a value that Cloudflare would refuse in the middle of a change.
     """
-    given = {key: value for key, value in params.items() if value is not None and key not in _ACCESS}
-    for key, (least, most) in _RANGES.items():
-        if not least <= given.get(key, least) <= most:
-            raise InputError(f"cloudflare.{key}: {given[key]} is out of range.", hint=f"Use {least} to {most}.")
-    if given.get("health_check_port"):
-        require_port(given["health_check_port"], "cloudflare.health_check_port")
-    require_path(given.get("health_check_path", ""), "cloudflare.health_check_path")
-    if given.get("health_check_host"):
-        require_host_name(given["health_check_host"], "cloudflare.health_check_host")
+    given = read_settings(params, "cloudflare", _ACCESS, _RANGES)
     if "health_check_regions" in given:
         given["health_check_regions"] = sorted(set(given["health_check_regions"]))
-    if "locations" in given:
-        given["locations"] = {
-            str(place): require_member_names(names, f"cloudflare.locations[{place}]")
-            for place, names in given["locations"].items()
-        }
     return given

@@ -232,17 +232,24 @@ def _model(entry: Mapping[str, Any], option: str) -> Model:
             f"{option}.try_timeout: {try_timeout} is no timeout of a try.",
             hint=f"Use seconds, at least 0.01 and less than timeout ({timeout:g}), or leave it out.",
         )
-    golden = None
-    if entry["golden"]:
-        # One prediction a check: the balancer asks every cluster several times a second.
-        first = entry["golden"][0]
-        tolerance = first["tolerance"]
-        if not (math.isfinite(tolerance) and tolerance >= 0):
-            raise InputError(f"{option}.golden[0].tolerance: {tolerance} is no tolerance.", hint="Use 0 or more.")
-        golden = Golden(first["request"], first["response"], tolerance)
+    golden = read_golden(entry["golden"], option)
     if entry["host"] is not None:
         require_host_name(entry["host"], f"{option}.host")
     return Model(require_model(entry["name"], f"{option}.name"), golden, timeout, entry["host"], try_timeout)
+
+
+def read_golden(entries: Sequence[Mapping[str, Any]] | None, option: str) -> Golden | None:
+    """Take over what a health check predicts: the first of a model's golden requests, if it has any.
+
+    One prediction a check: every cluster is asked all the time.
+    """
+    if not entries:
+        return None
+    first = entries[0]
+    tolerance = first["tolerance"]
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise InputError(f"{option}.golden[0].tolerance: {tolerance} is no tolerance.", hint="Use 0 or more.")
+    return Golden(first["request"], first["response"], tolerance)
 
 
 def require_port(value: int, option: str) -> int:
@@ -263,12 +270,3 @@ def require_address(value: str, option: str) -> str:
             raise InputError(f"{option}: {value!r} is no IP address.", hint="Use four numbers from 0 to 255.") from None
         require_host_name(value, option)
     return value
-
-
-def require_member_names(names: Any, option: str) -> list[str]:
-    """Check the members of a place: a name, or a list of names, the preferred first."""
-    if isinstance(names, str):
-        return [names]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{option}: {names!r} is no list of members.", hint="Name its members, the preferred first.")
-    return names

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every balancer that is DNS has alike: members' records, the definition as strings of TXT, what DNS cannot say.
+"""What every balancer that is DNS has alike: members' records, and the definition as strings of TXT.
 
 The definition has a name of its own, since beside a CNAME nothing may stand, and since others use TXT, too.
 """
@@ -8,17 +8,12 @@ The definition has a name of its own, since beside a CNAME nothing may stand, an
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import others
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
-    DEFAULT_MODEL_TIMEOUT,
     Member,
-    Model,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.stored import pack, split
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
 # The first string of our TXT record is OWNERSHIP, the others are the definition.
 LABEL = "_modelfleet"
@@ -39,23 +34,3 @@ def record_of(member: Member) -> tuple[str, str]:
     except ValueError:
         return "CNAME", f"{member.address}."
     return ("A" if address.version == 4 else "AAAA"), str(address)
-
-
-def check_models(models: Iterable[Model], record: str, balancer: str) -> None:
-    """Refuse of models what DNS cannot say.
-
-    :raises InputError: naming the balancers that can.
-    """
-    for model in models:
-        # The default is what nobody asked for.
-        if model.try_timeout is not None or model.timeout != DEFAULT_MODEL_TIMEOUT:
-            raise InputError(
-                f"{balancer}: the model {model.name} has a timeout. No request passes through DNS, so none is given to"
-                " another member.",
-                hint=f"Leave out timeout and try_timeout{others('timeouts')}",
-            )
-        if model.host not in (None, record):
-            raise InputError(
-                f"{balancer}: the clusters know the model {model.name} as {model.host}, and clients ask for {record}.",
-                hint=f"Give the clusters' routes the host {record}{others('hosts')}",
-            )

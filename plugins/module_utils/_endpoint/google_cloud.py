@@ -25,6 +25,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
     BalancerError,
     ChangedMeanwhileError,
     MemberHealth,
+    text_diff,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.google_cloud_api import (
@@ -264,10 +265,7 @@ class GoogleCloud:
                     for ref, body in wanted.objects.items()
                 ]
             texts.append("".join(f"{line}\n" for line in lines))
-        if texts[0] == texts[1]:
-            return []
-        header = f"objects of {self._place.url_map} in {self._place.project}"
-        return [{"before_header": header, "after_header": header, "before": texts[0], "after": texts[1]}]
+        return text_diff(f"objects of {self._place.url_map} in {self._place.project}", *texts)
 
     def apply(self, plan: Plan) -> None:
         """Make what is needed, change the URL map, and then remove what is not needed any more."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import others
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint, Member
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import MODEL, path_of
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import is_one_path, path_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.stored import OWNERSHIP, pack, unpack
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
@@ -517,10 +517,9 @@ def _check_address(member: Member, private: bool) -> None:
 
 def _check_models(endpoint: Endpoint) -> None:
     settings = endpoint.settings
-    if not is_checked(endpoint) or settings["health_check_type"] == "TCP" or len(endpoint.models) == 1:
+    if not is_checked(endpoint) or settings["health_check_type"] == "TCP":
         return
-    path = settings["health_check_path"]
-    if not path or MODEL in path:
+    if not is_one_path(settings["health_check_path"], endpoint.models):
         raise InputError(
             f"google_cloud: Google checks a member by one path, and there are {len(endpoint.models)} models.",
             hint="Give google_cloud.health_check_path, such as '/healthz' of the prober, which answers for all models"

@@ -8,10 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import require_port
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import require_path
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.settings import read_settings
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
-from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_host_name
 
 PROTOCOLS = ("HTTP", "HTTPS", "HTTP2", "H2C")
 CHECK_TYPES = ("HTTP", "HTTPS", "HTTP2", "TCP")
@@ -92,15 +90,7 @@ def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises InputError: on a value that Google Cloud would refuse in the middle of a change.
     """
-    given = {key: value for key, value in params.items() if value is not None and key not in _ACCESS}
-    for key, (least, most) in _RANGES.items():
-        if key in given and not least <= given[key] <= most:
-            raise InputError(f"google_cloud.{key}: {given[key]} is out of range.", hint=f"Use {least} to {most}.")
-    if given.get("health_check_port"):
-        require_port(given["health_check_port"], "google_cloud.health_check_port")
-    require_path(given.get("health_check_path", ""), "google_cloud.health_check_path")
-    if given.get("health_check_host"):
-        require_host_name(given["health_check_host"], "google_cloud.health_check_host")
+    given = read_settings(params, "google_cloud", _ACCESS, _RANGES)
     given = {key: _texts(value) if key in ("zones", "labels") else value for key, value in given.items()}
     for member, zone in given.get("zones", {}).items():
         if not RESOURCE_NAME.fullmatch(zone):

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Model
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
 # Stands for the model's name in a path.
@@ -16,6 +19,11 @@ def path_of(path: str, model: str) -> str:
     :param path: the user's; empty for the model's metadata, which takes a loaded model, and proves no prediction.
     """
     return (path or f"/v1/models/{MODEL}/metadata").replace(MODEL, model)
+
+
+def is_one_path(path: str, models: Iterable[Model]) -> bool:
+    """Tell whether one path tells of all models, for a balancer that asks for no more than one."""
+    return len({path_of(path, model.name) for model in models}) <= 1
 
 
 def require_path(path: str, option: str) -> str:

@@ -4,10 +4,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import others
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
+    DEFAULT_MODEL_TIMEOUT,
+    Endpoint,
+    Model,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import record_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+
+
+def check_models(
+    models: Iterable[Model],
+    record: str,
+    balancer: str,
+    why: str = ". No request passes through DNS, so none is given to another member",
+) -> None:
+    """Refuse of models a timeout, and another host than the endpoint's.
+
+    :param why: why a model can have no timeout, as the end of the sentence.
+    """
+    for model in models:
+        # The default is what nobody asked for.
+        if model.try_timeout is not None or model.timeout != DEFAULT_MODEL_TIMEOUT:
+            raise InputError(
+                f"{balancer}: the model {model.name} has a timeout{why}.",
+                hint=f"Leave out timeout and try_timeout{others('timeouts')}",
+            )
+        if model.host not in (None, record):
+            raise InputError(
+                f"{balancer}: the clusters know the model {model.name} as {model.host}, and clients ask for {record}.",
+                hint=f"Give the clusters' routes the host {record}{others('hosts')}",
+            )
 
 
 def check_one_kind(endpoint: Endpoint, balancer: str, why: str) -> None:
@@ -34,21 +64,28 @@ def check_one_port(endpoint: Endpoint, balancer: str) -> None:
 
 
 def check_own_addresses(endpoint: Endpoint, balancer: str, itself: str) -> None:
-    """Refuse two members with one address, and one with that of the endpoint.
+    """Refuse an address that nobody else knows, two members with one, and that of the endpoint.
 
     :param itself: the endpoint's own host name.
     """
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, str], str] = {}
     for member in endpoint.members:
-        if member.address in seen:
+        if "%" in member.address:
             raise InputError(
-                f"{balancer}: {seen[member.address]} and {member.name} have one address ({member.address}), so neither"
-                f" can be drained.",
+                f"{balancer}: the address {member.address} of {member.name} is known on one machine alone.",
+                hint="Give an address that clients reach.",
+            )
+        # One address may be written in several ways.
+        record = record_of(member)
+        if record in seen:
+            raise InputError(
+                f"{balancer}: {seen[record]} and {member.name} have one address ({member.address}), so neither can be"
+                " drained.",
                 hint=f"Give each member its own address{others('ports')}",
             )
-        if member.address == itself:
+        if record == ("CNAME", f"{itself}."):
             raise InputError(f"{balancer}: {member.name} has the address of the endpoint itself.", hint="Correct it.")
-        seen[member.address] = member.name
+        seen[record] = member.name
 
 
 def check_nobody_waits(endpoint: Endpoint, balancer: str) -> None:

@@ -29,6 +29,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
     ChangedMeanwhileError,
     MemberHealth,
     others,
+    text_diff,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
     Endpoint,
@@ -39,7 +40,6 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.defin
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import (
     LABEL,
     TYPES,
-    check_models,
     record_of,
     strings,
 )
@@ -48,6 +48,10 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan 
     Plan,
     Traffic,
     traffic_weight,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.refusals import (
+    check_models,
+    check_own_addresses,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.stored import OWNERSHIP, unpack
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
@@ -264,10 +268,7 @@ class RFC2136:
             )
             for entries in (self._found, self._wanted(plan))
         )
-        if not plan.steps or before == after:
-            return []
-        header = f"DNS {self._record}"
-        return [{"before_header": header, "after_header": header, "before": before, "after": after}]
+        return text_diff(f"DNS {self._record}", before, after) if plan.steps else []
 
     def apply(self, plan: Plan) -> None:
         """Send one UPDATE, and wait until every server that answers has it."""
@@ -519,23 +520,7 @@ def check_definition(endpoint: Endpoint, record: str) -> None:
 
 
 def _check_addresses(endpoint: Endpoint, record: str) -> None:
-    seen: dict[tuple[str, str], str] = {}
-    for member in endpoint.members:
-        entry = record_of(member)
-        if "%" in member.address:
-            raise InputError(
-                f"rfc2136: the address {member.address} of {member.name} is known on one machine alone.",
-                hint="Give an address that clients reach.",
-            )
-        if entry in seen:
-            raise InputError(
-                f"rfc2136: {seen[entry]} and {member.name} have one address ({member.address}), so DNS cannot drain one"
-                " of them.",
-                hint=f"Give each member its own address{others('ports')}",
-            )
-        if entry == ("CNAME", f"{record}."):
-            raise InputError(f"rfc2136: {member.name} has the address of the endpoint itself.", hint="Correct it.")
-        seen[entry] = member.name
+    check_own_addresses(endpoint, "rfc2136", record)
     published = addresses(endpoint)
     names = sorted(value.rstrip(".") for kind, value in published if kind == "CNAME")
     if names and len(published) > 1:

@@ -25,6 +25,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
     BalancerError,
     ChangedMeanwhileError,
     MemberHealth,
+    text_diff,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
     Endpoint,
@@ -260,10 +261,7 @@ class Route53:
                     for model, config in wanted.items()
                 ]
             texts.append("".join(f"{line}\n" for line in lines))
-        if texts[0] == texts[1]:
-            return []
-        header = f"records of {self._record}"
-        return [{"before_header": header, "after_header": header, "before": texts[0], "after": texts[1]}]
+        return text_diff(f"records of {self._record}", *texts)
 
     def _after(self, desired: Endpoint) -> list[Json]:
         """Give the records as they will be, as far as that is known before."""

@@ -7,13 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
-    require_member_names,
-    require_port,
-)
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import require_path
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
-from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_host_name
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.settings import read_settings
 
 POLICIES = ("weighted", "failover", "latency", "geolocation")
 CHECK_TYPES = ("HTTP", "HTTPS", "TCP", "NONE")
@@ -43,6 +37,7 @@ _ACCESS = (
     "timeout",
     "propagation_timeout",
 )
+_RANGES = {"ttl": (0, 86400), "health_check_threshold": (1, 10)}
 
 
 def arguments() -> dict[str, Any]:
@@ -77,21 +72,4 @@ def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises InputError: on a value that Route 53 would refuse in the middle of a change.
     """
-    given = {key: value for key, value in params.items() if value is not None and key not in _ACCESS}
-    if not 0 <= given.get("ttl", 0) <= 86400:
-        raise InputError(f"route53.ttl: {given['ttl']} is out of range.", hint="Use 0 to 86400 seconds.")
-    if not 1 <= given.get("health_check_threshold", 1) <= 10:
-        raise InputError(
-            f"route53.health_check_threshold: {given['health_check_threshold']} is out of range.", hint="Use 1 to 10."
-        )
-    if given.get("health_check_port"):
-        require_port(given["health_check_port"], "route53.health_check_port")
-    require_path(given.get("health_check_path", ""), "route53.health_check_path")
-    if given.get("health_check_host"):
-        require_host_name(given["health_check_host"], "route53.health_check_host")
-    if "locations" in given:
-        given["locations"] = {
-            str(place): require_member_names(names, f"route53.locations[{place}]")
-            for place, names in given["locations"].items()
-        }
-    return given
+    return read_settings(params, "route53", _ACCESS, _RANGES)

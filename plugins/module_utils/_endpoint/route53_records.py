@@ -23,13 +23,13 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.defin
     Member,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import (
-    check_models,
     record_of,
     strings,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import path_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.refusals import (
     check_everybody_has_a_place,
+    check_models,
     check_nobody_waits,
     check_one_kind,
     check_one_port,
@@ -318,12 +318,6 @@ def _check_members(endpoint: Endpoint, record: str, zone: str) -> None:
             hint="Give the members' IP addresses, or use a record below the zone.",
         )
     check_one_port(endpoint, "route53")
-    for member in endpoint.members:
-        if "%" in member.address:
-            raise InputError(
-                f"route53: the address {member.address} of {member.name} is known on one machine alone.",
-                hint="Give an address that clients reach.",
-            )
     check_own_addresses(endpoint, "route53", record)
 
 

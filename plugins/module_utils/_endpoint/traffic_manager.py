@@ -25,6 +25,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
     BalancerError,
     ChangedMeanwhileError,
     MemberHealth,
+    text_diff,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import (
@@ -260,10 +261,7 @@ class TrafficManager:
             "".join(f"{line}\n" for line in [*describe(front, names.front), *describe(pool, names.pool)])
             for front, pool in (self._before, after)
         ]
-        if texts[0] == texts[1]:
-            return []
-        header = f"profiles {names.front} and {names.pool}"
-        return [{"before_header": header, "after_header": header, "before": texts[0], "after": texts[1]}]
+        return text_diff(f"profiles {names.front} and {names.pool}", *texts)
 
     def apply(self, plan: Plan) -> None:
         """Write the profiles that change, and wait until nobody can have overtaken it."""

@@ -7,13 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import (
-    require_member_names,
-    require_port,
-)
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import require_path
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
-from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_host_name
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.settings import read_settings
 
 POLICIES = {"weighted": "Weighted", "performance": "Performance", "geographic": "Geographic"}
 CHECK_TYPES = ("HTTP", "HTTPS", "TCP", "NONE")
@@ -46,6 +40,7 @@ _ACCESS = (
     "timeout",
 )
 _LARGEST_TTL = 2**31 - 1
+_RANGES = {"ttl": (0, _LARGEST_TTL), "health_check_timeout": (5, 10), "health_check_threshold": (1, 10)}
 
 
 def arguments() -> dict[str, Any]:
@@ -81,22 +76,4 @@ def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises InputError: on a value that Traffic Manager would refuse in the middle of a change.
     """
-    given = {key: value for key, value in params.items() if value is not None and key not in _ACCESS}
-    for key, low, high in (
-        ("ttl", 0, _LARGEST_TTL),
-        ("health_check_timeout", 5, 10),
-        ("health_check_threshold", 1, 10),
-    ):
-        if key in given and not low <= given[key] <= high:
-            raise InputError(f"traffic_manager.{key}: {given[key]} is out of range.", hint=f"Use {low} to {high}.")
-    if given.get("health_check_port"):
-        require_port(given["health_check_port"], "traffic_manager.health_check_port")
-    require_path(given.get("health_check_path", ""), "traffic_manager.health_check_path")
-    if given.get("health_check_host"):
-        require_host_name(given["health_check_host"], "traffic_manager.health_check_host")
-    if "locations" in given:
-        given["locations"] = {
-            str(place): require_member_names(names, f"traffic_manager.locations[{place}]")
-            for place, names in given["locations"].items()
-        }
-    return given
+    return read_settings(params, "traffic_manager", _ACCESS, _RANGES)

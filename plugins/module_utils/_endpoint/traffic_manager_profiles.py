@@ -21,9 +21,10 @@ from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import others
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint, Member
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import check_models, record_of
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import path_of
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import record_of
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import is_one_path, path_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.refusals import (
+    check_models,
     check_nobody_waits,
     check_one_kind,
     check_one_port,
@@ -396,7 +397,7 @@ def _check_health_check(endpoint: Endpoint) -> None:
         )
     if kind == "NONE":
         check_nobody_waits(endpoint, "traffic_manager")
-    elif kind != "TCP" and len({path_of(settings["health_check_path"], model.name) for model in endpoint.models}) > 1:
+    elif kind != "TCP" and not is_one_path(settings["health_check_path"], endpoint.models):
         raise InputError(
             f"traffic_manager: a profile checks one path, and there are {len(endpoint.models)} models.",
             hint="Give traffic_manager.health_check_path one that tells of all of them, such as '/healthz' of a prober"

@@ -21,7 +21,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.change
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Golden
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import read_golden
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import require_path
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._features.route_options import (
@@ -119,10 +119,7 @@ def _model(entry: Mapping[str, Any]) -> ProbedModel:
         raise InputError(
             f"models.timeout: {entry['timeout']:g} is out of range.", hint="Use seconds, more than 0, at most 3600."
         )
-    golden = None
-    if entry["golden"]:
-        first = entry["golden"][0]
-        golden = Golden(first["request"], first["response"], first["tolerance"])
+    golden = read_golden(entry["golden"], "models")
     server = require_dns_label(entry["server"], "models.server")
     return ProbedModel(require_model(entry["name"], "models.name"), server, golden, entry["timeout"])
 

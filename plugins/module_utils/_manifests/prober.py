@@ -93,9 +93,11 @@ def prober(spec: ProberSpec) -> tuple[Json, ...]:
 def prober_config(spec: ProberSpec) -> str:
     """Give HAProxy's configuration."""
     path = spec.route.prefix
-    longest = max(len(line) for model in spec.models for line in _check(model))
-    up = {model.name: f"{{ nbsrv(model.{model.name}) gt 0 }}" for model in spec.models}
-    report = ", ".join(f'"{name}": %[nbsrv(model.{name}),bool,iif(true,false)]' for name in up)
+    checks = {model.name: http_check(model.name, model.golden, model.server) for model in spec.models}
+    longest = max(len(line) for lines in checks.values() for line in lines)
+    up = {name: f"{{ nbsrv(model.{name}) gt 0 }}" for name in checks}
+    told = {name: f'"{name}": %[nbsrv(model.{name}),bool,iif(true,false)]' for name in checks}
+    report = ", ".join(told.values())
     lines = [
         "global",
         "    log stdout format raw local0",
@@ -118,7 +120,7 @@ def prober_config(spec: ProberSpec) -> str:
     ]
     answer = "content-type application/json lf-string"
     for name, condition in up.items():
-        own, one = f"{{ path {path}/{name} }}", f'{{"{name}": %[nbsrv(model.{name}),bool,iif(true,false)]}}'
+        own, one = f"{{ path {path}/{name} }}", f"{{{told[name]}}}"
         lines.append(f"    http-request return status 200 {answer} '{one}' if {own} {condition}")
         lines.append(f"    http-request return status 503 {answer} '{one}' if {own}")
     every = " ".join(up.values())
@@ -133,15 +135,11 @@ def prober_config(spec: ProberSpec) -> str:
             "",
             f"backend model.{model.name}",
             f"    timeout check {round(model.timeout * 1000)}ms",
-            *(f"    {line}" for line in _check(model)),
+            *(f"    {line}" for line in checks[model.name]),
             f"    server any {address} check inter {round(spec.interval * 1000)}ms fall {spec.fall} rise 1"
             " resolvers cluster init-addr libc,none",
         ]
     return "\n".join(lines) + "\n"
-
-
-def _check(model: ProbedModel) -> tuple[str, ...]:
-    return http_check(model.name, model.golden, model.server)
 
 
 def _container(spec: ProberSpec, config: str) -> Json:
