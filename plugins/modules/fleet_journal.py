@@ -36,7 +36,7 @@ options:
   event:
     description: What happened.
     type: str
-    choices: [intent, scaled, shifted, verified, completed, failed, reverted, abandoned, refused, gate_closed, gate_opened]
+    choices: [intent, scaled, shifted, completed, failed, reverted, abandoned, refused, gate_closed, gate_opened]
   run:
     description: Name of the run.
     type: str

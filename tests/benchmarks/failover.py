@@ -137,7 +137,7 @@ class Automation:
 
     def runs(self) -> int:
         """Count the failovers that are verified."""
-        return sum(entry.event == "verified" for entry in read(self._journal).entries)
+        return sum(entry.event == "completed" for entry in read(self._journal).entries)
 
     def verified(self, before: int) -> tuple[float, float]:
         """Wait for one more verified failover; give the moments of its start and of its verification.
@@ -147,7 +147,7 @@ class Automation:
         until(lambda: self.runs() > before, 90, "no failover was verified.", 0.05)
         entries = read(self._journal).entries
         intent, verified = (
-            next(entry for entry in reversed(entries) if entry.event == event) for event in ("intent", "verified")
+            next(entry for entry in reversed(entries) if entry.event == event) for event in ("intent", "completed")
         )
         offset = time.monotonic() - time.time()
         started, ended = (

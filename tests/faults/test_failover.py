@@ -73,7 +73,7 @@ def test_check_mode_shows_the_plan_and_changes_nothing(fleet: Fleet) -> None:
     assert not fleet.journal.exists()
 
 
-@pytest.mark.parametrize("event", ["intent", pytest.param("shifted", marks=pytest.mark.slow), "verified"])
+@pytest.mark.parametrize("event", ["intent", "shifted"])
 def test_a_run_that_is_killed_is_gone_on_with(fleet: Fleet, event: str) -> None:
     for playbook, wanted in (("failover", [AZURE, GCP]), ("failback", ALL)):
         before = fleet.events().count("shifted") if fleet.journal.exists() else 0
@@ -192,7 +192,7 @@ def test_a_target_that_does_not_suit_is_refused(
 def test_targets_are_scaled_before_the_traffic_comes_and_scaled_back_after(fleet: Fleet) -> None:
     before = replicas(fleet, AZURE)
     fleet.run("failover", failover_from=AWS, failover_required_capacity=250, cluster_maximum_replicas=4)
-    assert fleet.events() == ["intent", "scaled", "shifted", "verified", "completed"]
+    assert fleet.events() == ["intent", "scaled", "shifted", "completed"]
     raised = replicas(fleet, AZURE)
     assert raised != before
     assert all(ready >= before[name][1] for name, (_wanted, ready) in raised.items())

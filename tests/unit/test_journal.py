@@ -51,8 +51,7 @@ def test_a_run_is_put_together_with_its_outcome_and_times(path: Path) -> None:
     assert found["last_shift"]["seconds_ago"] < 60
     for event in ("scaled", "shifted"):
         write(path, event)
-    write(path, "verified", data={"lost": 0})
-    write(path, "completed", epoch=4)
+    write(path, "completed", epoch=4, data={"lost": 0})
     found = info(path)
     assert found["unfinished"] is None
     (run,) = found["runs"]
@@ -65,6 +64,18 @@ def test_a_run_is_put_together_with_its_outcome_and_times(path: Path) -> None:
     )
     assert run["seconds"]["detect"] == 2.5
     assert set(run["seconds"]) == {"detect", "decide", "scale", "shift", "verify", "whole"}
+
+
+def test_an_interrupted_run_is_over_when_another_replaces_it(path: Path) -> None:
+    write(path, "intent", data={"plan": PLAN})
+    replacing = write(path, "intent", run="r2", data={"plan": {**PLAN, "abandons": "r1"}}).values["entry"]
+    found = info(path)
+    assert found["unfinished"]["run"] == "r2"
+    first, second = found["runs"]
+    assert (first["outcome"], first["reason"], first["ended"]) == ("abandoned", "r2 replaces it", replacing["time"])
+    assert second["outcome"] == "unfinished"
+    write(path, "completed", run="r2")
+    assert info(path)["unfinished"] is None, "the one that was replaced stays over"
 
 
 def test_the_same_event_is_written_once(path: Path) -> None:
@@ -120,7 +131,7 @@ def test_every_other_damage_is_refused_and_recovered(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("damage") / "models.journal"
-    events = ("intent", "scaled", "shifted", "verified", "completed")
+    events = ("intent", "scaled", "shifted", "completed")
     for event in events:
         write(path, event, data={"plan": PLAN} if event == "intent" else {})
     lines = path.read_bytes().splitlines(keepends=True)

@@ -25,7 +25,13 @@ def runs(entries: Iterable[Entry]) -> list[Run]:
     for entry in entries:
         if entry.run:
             found.setdefault(entry.run, []).append(entry)
-    return [_run(name, events) for name, events in found.items()]
+    replaced = {
+        entry.data["plan"]["abandons"]: entry
+        for events in found.values()
+        for entry in events
+        if entry.event == "intent" and (entry.data.get("plan") or {}).get("abandons")
+    }
+    return [_run(name, events, replaced.get(name)) for name, events in found.items()]
 
 
 def unfinished(entries: Iterable[Entry]) -> Run | None:
@@ -60,12 +66,16 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
-def _run(name: str, events: list[Entry]) -> Run:
+def _run(name: str, events: list[Entry], replaced: Entry | None) -> Run:
+    """Put a run together; ``replaced`` is the intent of another run that took its place."""
     intent = next((entry for entry in events if entry.event == "intent"), None)
     last = events[-1]
     outcome = last.event if last.event in OUTCOMES or last.event == "failed" else "unfinished"
+    ended, reason = last.time, last.data.get("reason")
+    if replaced is not None and outcome not in OUTCOMES:
+        outcome, ended, reason = "abandoned", replaced.time, f"{replaced.run} replaces it"
     data = intent.data if intent else last.data
-    verified = _last(events, "verified")
+    completed = _last(events, "completed")
     return {
         "run": name,
         "who": (intent or last).who,
@@ -73,11 +83,11 @@ def _run(name: str, events: list[Entry]) -> Run:
         "epoch": last.epoch,
         "action": (data.get("plan") or {}).get("action", ""),
         "started": data.get("started") or events[0].time,
-        "ended": last.time if outcome != "unfinished" else None,
+        "ended": ended if outcome != "unfinished" else None,
         "outcome": outcome,
-        "reason": last.data.get("reason") or (data.get("plan") or {}).get("reason", ""),
+        "reason": reason or (data.get("plan") or {}).get("reason", ""),
         "seconds": _seconds(events, data),
-        "lost": verified.data.get("lost") if verified else None,
+        "lost": completed.data.get("lost") if completed else None,
         "plan": intent.data.get("plan") if intent else None,
         "holder": intent.data.get("holder") if intent else None,
         "process": intent.data.get("process") if intent else None,
@@ -94,7 +104,7 @@ def _seconds(events: list[Entry], data: dict[str, Any]) -> dict[str, float]:
         marks.append(("", data["detected"]))
     if data.get("started"):
         marks.append(("detect", data["started"]))
-    for event, phase in (("intent", "decide"), ("scaled", "scale"), ("shifted", "shift"), ("verified", "verify")):
+    for event, phase in (("intent", "decide"), ("scaled", "scale"), ("shifted", "shift"), ("completed", "verify")):
         entry = _last(events, event)
         if entry is not None:
             marks.append((phase, entry.time))

@@ -31,7 +31,6 @@ EVENTS = (
     "intent",
     "scaled",
     "shifted",
-    "verified",
     "completed",
     "failed",
     "reverted",
