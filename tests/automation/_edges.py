@@ -33,7 +33,8 @@ class Edge:
         self.mood = "right"
         self.moods: dict[str, str] = {}
         self.asked: list[float] = []
-        self.open = 0
+        # Requests that wait for their answer, now and at most.
+        self.open = self.most_open = 0
         self.url = ""
         self._runner: web.AppRunner | None = None
         self._port = 0
@@ -60,6 +61,7 @@ class Edge:
             mood = "wrong" if len(self.asked) % 4 < 2 else "right"
         if mood == "silent":
             self.open += 1
+            self.most_open = max(self.most_open, self.open)
             try:
                 await asyncio.sleep(60)
             finally:

@@ -212,7 +212,7 @@ def test_nothing_is_left_of_it_when_it_is_cancelled() -> None:
             others = asyncio.all_tasks()
             task = asyncio.create_task(source()["main"](asyncio.Queue(), options(edges, timeout=30)))
             await Watch({"gcp": edges["gcp"]}).rounds(3)
-            assert edges["aws"].open == 1
+            assert edges["aws"].open >= 1
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -313,6 +313,19 @@ def test_the_rulebooks_are_valid_and_give_the_source_what_it_knows(path: Path) -
     Validate.rulebook(rulebook)
     (given,) = [source["modelfleet.serving.model_health"] for play in rulebook for source in play["sources"]]
     assert set(given) <= set(SCHEMA["properties"])
+
+
+def test_a_silent_cluster_is_asked_on_but_not_by_more_than_confirm_it() -> None:
+    async def run() -> None:
+        async with fleet(*NAMES) as edges, watching(edges, options(edges, timeout=2.0)) as watch:
+            edges["aws"].mood = "silent"
+            # Before the first of them is given up.
+            await watch.until(lambda _: edges["aws"].open == QUICK["fall"], 1.5)
+            await watch.until(len)
+            assert told(watch.events) == [("unhealthy", "aws", False)]
+            assert edges["aws"].most_open == QUICK["fall"]
+
+    asyncio.run(run())
 
 
 def test_it_is_as_quick_as_its_options_say() -> None:

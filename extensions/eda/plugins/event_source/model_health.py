@@ -229,7 +229,7 @@ async def _watch(queue: asyncio.Queue[Any], options: Json) -> None:
         rise=options["rise"],
         repeat=options["repeat"],
         # As long as it takes to confirm that a silent cluster is one.
-        hearing=options["fall"] * (options["interval"] * (1 + options["jitter"]) + options["timeout"]),
+        hearing=options["fall"] * options["interval"] * (1 + options["jitter"]) + options["timeout"],
     )
     clusters, models = options["clusters"], options["models"]
     health = Health(
@@ -269,27 +269,39 @@ async def _ask_on(
     health: Health,
     events: asyncio.Queue[Json],
 ) -> None:
-    """Ask one model of one cluster, for ever."""
-    interval, jitter = options["interval"], options["jitter"]
-    wanted = goldens([model])
+    """Ask one model of one cluster, for ever.
+
+    The next round does not wait for the answer of this one, or a silent cluster would be confirmed a timeout a round
+    later. No more are on their way than confirm it, and they are heard in the order in which they were asked.
+    """
+    interval, jitter, fall = options["interval"], options["jitter"], options["fall"]
+    url, host, wanted = cluster["url"].rstrip("/"), model.get("host"), goldens([model])
+    under_way = asyncio.Semaphore(fall)
+    rounds: asyncio.Queue[asyncio.Task[Answer]] = asyncio.Queue()
+
+    async def hear() -> None:
+        while True:
+            answer = await (await rounds.get())
+            under_way.release()
+            for event in health.hear(cluster["name"], model["name"], answer):
+                events.put_nowait(event)
+
     await asyncio.sleep(random.uniform(0, interval))
-    while True:
-        asked = time.monotonic()
-        error, answered = await _round(session, cluster["url"].rstrip("/"), model.get("host"), wanted, options)
-        answer = Answer(asked, time.monotonic(), error, answered)
-        for event in health.hear(cluster["name"], model["name"], answer):
-            events.put_nowait(event)
-        pause = interval * random.uniform(1 - jitter, 1 + jitter)
-        await asyncio.sleep(max(0.0, asked + pause - time.monotonic()))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(hear())
+        while True:
+            await under_way.acquire()
+            asked = time.monotonic()
+            rounds.put_nowait(group.create_task(_round(session, url, host, wanted, options["timeout"])))
+            pause = interval * random.uniform(1 - jitter, 1 + jitter)
+            await asyncio.sleep(max(0.0, asked + pause - time.monotonic()))
 
 
 async def _round(
-    session: aiohttp.ClientSession, url: str, host: str | None, wanted: list[Golden], options: Json
-) -> tuple[str, bool]:
-    """Ask the golden requests up to the first that is answered wrong.
-
-    :returns: what was wrong, or ``""``, and whether there was a prediction at all.
-    """
+    session: aiohttp.ClientSession, url: str, host: str | None, wanted: list[Golden], timeout: float
+) -> Answer:
+    """Ask the golden requests up to the first that is answered wrong."""
+    asked = time.monotonic()
     answered = False
     for golden in wanted:
         error = ""
@@ -306,9 +318,9 @@ async def _round(
         except ServingError as failure:
             error = str(failure)
         except TimeoutError:
-            error = f"{url}: no answer within {options['timeout']:g} s"
+            error = f"{url}: no answer within {timeout:g} s"
         except (aiohttp.ClientError, OSError, ValueError) as failure:
             error = f"{url}: no answer: {failure}"
         if error:
-            return f"{golden.name}: {error}", answered
-    return "", True
+            return Answer(asked, time.monotonic(), f"{golden.name}: {error}", answered)
+    return Answer(asked, time.monotonic(), "", True)
