@@ -37,7 +37,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._failover.lease
 T = TypeVar("T")
 
 # Once enough clusters have answered, the others get as long again, and no less than this.
-_GRACE_SECONDS = 0.5
+_GRACE_SECONDS = 0.25
 # A worker's own time is shorter, so that it tells what it met before it is given up.
 _MARGIN_SECONDS = 0.1
 # Two that want the same Leases try again after different pauses.
