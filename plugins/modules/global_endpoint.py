@@ -18,8 +18,8 @@ description:
   - With O(balancer=google_cloud) the address is that of a load balancer, whose weights and definition are in one URL map. Google
     judges members that it reaches by private connections, and others stand in for one that fails. It judges none in the internet.
   - The definition is kept at the balancer itself, so a task can change a part of it, and nothing else has to be stored.
-  - Changes of traffic (O(members[].weight), and O(members[].state) between V(active) and V(drained)) are made without a reload
-    of HAProxy, and every change of a DNS record is one transaction.
+  - Changes of traffic (O(members[].weight) and O(members[].state)) are made without a reload of HAProxy, and every change of a
+    DNS record is one transaction.
   - Anything that is left out keeps its present value. In particular, a later run of the whole definition does not undo a failover.
 version_added: 0.1.0
 author:

@@ -89,7 +89,7 @@ members:
       description: The weight in force; 0 for a drained member.
       type: int
     forced:
-      description: What someone set by hand, such as V(maintenance).
+      description: What someone set by hand, such as V(maintenance), or V(standby, weight 100) of a member that is none.
       type: str
     up:
       description: Whether the health check of every model passes; V(null) where the balancer checks nobody.

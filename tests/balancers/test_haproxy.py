@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy import HAProxy
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 
@@ -309,16 +310,67 @@ def test_when_all_checks_fail_nothing_is_removed(lab: Lab) -> None:
     assert lab.predict()[0] == 200
 
 
-def test_a_standby_takes_over_alone(lab: Lab) -> None:
+@pytest.mark.parametrize("end", ["paused", "killed"])
+def test_a_standby_takes_over_alone(lab: Lab, end: str) -> None:
     members = lab.params()["members"]
     members[1]["state"] = members[2]["state"] = "standby"
     lab.run(members=members)
     assert {lab.predict()[2] for _unused in range(6)} == {str(lab.members[0])}
     load = Load(lab, 3, 50)
     time.sleep(0.5)
-    lab.pause("a")
+    if end == "paused":
+        lab.pause("a")
+    else:
+        lab.backends["a"].kill()
     assert load.lost() == []
-    assert lab.predict()[2] in {str(port) for port in lab.members[1:]}
+    assert {lab.predict()[2] for _unused in range(6)} == {str(port) for port in lab.members[1:]}
+
+
+def test_a_standby_becomes_active_and_back_without_a_reload(lab: Lab) -> None:
+    lab.run(models=[{**lab.params()["models"][0], "try_timeout": 1.0}])
+    lab.run(**drain("b", "standby"))
+    process = reloads(lab)
+    load = Load(lab, 4, 100, keep=True)
+    for members in (
+        {"a": "drained", "b": "active", "c": "standby"},
+        {"a": "active", "b": "standby", "c": "drained"},
+        {"a": "standby", "b": "active", "c": "active"},
+    ):
+        start = time.monotonic()
+        changed = [{"name": name, "state": state, "weight": 20} for name, state in members.items()]
+        assert lab.run(members=changed, exclusive_members=False, models=None).changed
+        assert time.monotonic() - start < 1
+        ports = dict(zip("abc", map(str, lab.members), strict=True))
+        answered = {lab.predict()[2] for _unused in range(24)}
+        assert answered == {ports[name] for name, state in members.items() if state == "active"}
+        assert states(lab) == {name: (state, 0 if state == "drained" else 20) for name, state in members.items()}
+        assert lab.info()["drift"] == []
+    assert load.lost() == []
+    assert reloads(lab) == process
+    # HAProxy comes up with what is in force.
+    lab.haproxy.terminate()
+    lab.haproxy.wait(5)
+    lab.haproxy = lab.start_haproxy()
+    assert not lab.run(models=None).changed
+    assert str(lab.members[0]) not in {lab.predict()[2] for _unused in range(12)}
+
+
+def test_a_run_that_is_cut_between_the_file_and_the_process_is_mended(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.run()
+    lab.run(**drain("c", "standby"))
+    for name, state in (("c", "active"), ("b", "standby"), ("b", "drained")):
+        with monkeypatch.context() as cut:
+            cut.setattr(HAProxy, "_set_traffic", lambda *_unused: pytest.fail("cut"))
+            with pytest.raises(pytest.fail.Exception):
+                lab.run(**drain(name, state))
+        [drift] = lab.info()["drift"]
+        assert (drift["action"], drift["subject"]) == ("mend", name)
+        assert [step["action"] for step in lab.run(**drain(name, state)).values["steps"]] == ["mend"]
+        assert lab.info()["drift"] == []
+        assert states(lab)[name][0] == state
+    assert {lab.predict()[2] for _unused in range(12)} == {str(lab.members[0]), str(lab.members[2])}
 
 
 def test_more_clients_than_connections_wait_for_their_turn(lab: Lab) -> None:

@@ -192,11 +192,13 @@ def test_file_and_definition() -> None:
     assert read_definition(render(None, DEFAULTS)) == (True, None)
     with pytest.raises(ValueError, match="damaged"):
         read_definition(text.replace('{"members"', "{members"))
-    # Weights and drains can be set in the running process; all else needs a reload.
+    # Weights and states can be set in the running process; all else needs a reload.
     drained = replace(STORED, members=(replace(STORED.members[0], state="drained", weight=3), STORED.members[1]))
     standby = replace(STORED, members=(replace(STORED.members[0], state="standby"), STORED.members[1]))
     assert description(drained, DEFAULTS) == description(STORED, DEFAULTS)
-    assert description(standby, DEFAULTS) != description(STORED, DEFAULTS)
+    assert description(standby, DEFAULTS) == description(STORED, DEFAULTS)
+    moved = replace(STORED, members=(replace(STORED.members[0], port=81), STORED.members[1]))
+    assert description(moved, DEFAULTS) != description(STORED, DEFAULTS)
 
 
 def test_nothing_a_user_writes_ends_its_quotes() -> None:

@@ -39,6 +39,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.defin
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy_config import (
     OWNERSHIP,
+    STANDBY,
     check_tls_names,
     description,
     read_definition,
@@ -266,11 +267,12 @@ class HAProxy:
         states = self._server_states()
         traffic = {}
         for member in endpoint.members:
-            wanted = traffic_weight(member)
-            found = Traffic(wanted)
+            found = Traffic(traffic_weight(member))
             for model in endpoint.models:
-                for backend in servers_of(model):
-                    weight, forced = states.get((backend, member.name), (wanted, ""))
+                for backend, server, wanted in servers_of(model, member):
+                    weight, forced = states.get((backend, server), (wanted, ""))
+                    if not forced and weight and not wanted:
+                        forced = f"{'standby' if server.endswith(STANDBY) else 'active'}, weight {weight}"
                     if forced or weight != wanted:
                         found = Traffic(weight, forced)
             traffic[member.name] = found
@@ -299,12 +301,13 @@ class HAProxy:
             kind, _unused, model = row["pxname"].partition(".")
             if row["svname"] in ("BACKEND", "FRONTEND") or not model:
                 continue
-            member = members.setdefault(row["svname"], {"models": {}, "reasons": {}, "sessions": 0, "rate": 0.0})
+            name = row["svname"].removesuffix(STANDBY)
+            member = members.setdefault(name, {"models": {}, "reasons": {}, "sessions": 0, "rate": 0.0})
             member["sessions"] += int(row["scur"] or 0)
             # HAProxy's "sessions" of a server are requests, of which a kept connection carries many. Its req_rate
             # counts those too, but of frontends alone.
             member["rate"] += float(row["rate"] or 0)
-            if kind != "rest":
+            if (kind, row["svname"]) != ("rest", name):
                 continue
             # DRAIN is a server that is up and has weight 0; "UP 1/2" is on its way down, "DOWN 1/2" on its way up.
             # Before its first check (INI) a server counts as up, which nobody has seen yet.
@@ -446,10 +449,9 @@ class HAProxy:
         commands = []
         for member in desired.members:
             for model in desired.models:
-                for backend in servers_of(model):
-                    weight, forced = states.get((backend, member.name), (None, ""))
-                    wanted = traffic_weight(member)
-                    server = f"{backend}/{member.name}"
+                for backend, name, wanted in servers_of(model, member):
+                    weight, forced = states.get((backend, name), (None, ""))
+                    server = f"{backend}/{name}"
                     if weight != wanted:
                         commands.append((wanted > 0, f"set server {server} weight {wanted}"))
                     if forced:
