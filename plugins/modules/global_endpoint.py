@@ -306,6 +306,16 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+addresses:
+  description:
+    - Where clients go. The name of the record with O(balancer=rfc2136), O(balancer=route53) and O(balancer=cloudflare), the name
+      under C(trafficmanager.net) with O(balancer=traffic_manager), and the IP address with O(balancer=google_cloud).
+    - Empty with O(balancer=haproxy), which does not know by which name or address clients find its machine, when there is no endpoint,
+      and in check mode before Google has given an address.
+  returned: success
+  type: list
+  elements: str
+  sample: [models.example.org]
 endpoint:
   description: The whole definition, as it is stored; V(null) when there is none.
   returned: success

@@ -52,6 +52,15 @@ exists:
   description: Whether the balancer carries an endpoint of ours.
   returned: success
   type: bool
+addresses:
+  description:
+    - Where clients go. The name of the record with O(balancer=rfc2136), O(balancer=route53) and O(balancer=cloudflare), the name
+      under C(trafficmanager.net) with O(balancer=traffic_manager), and the IP address with O(balancer=google_cloud).
+    - Empty with O(balancer=haproxy), which does not know by which name or address clients find its machine, and when there is no endpoint.
+  returned: success
+  type: list
+  elements: str
+  sample: [models.example.org]
 endpoint:
   description: The stored definition, as M(modelfleet.serving.global_endpoint) returns it; V(null) when there is none.
   returned: success

@@ -658,6 +658,11 @@ class GoogleLab(CloudLab):
             "health_check_path": "/healthz",
         }
 
+    @property
+    def front(self) -> str:
+        rules = list(self.cloud._kind("forwardingRules").values())
+        return str(self.cloud.objects[canonical(rules[0]["IPAddress"])]["address"])
+
     @staticmethod
     def call() -> tuple[type, str]:
         return HttpRequest, "execute"

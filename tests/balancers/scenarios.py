@@ -111,14 +111,18 @@ class Scenarios:
         assert cloud.writes() == []
         done = lab.run(models=self.several)
         assert done.diff == foretold.diff
-        assert done.values == foretold.values
+        assert done.values["addresses"] == [lab.front]
+        # An address that the cloud gives is not known before.
+        assert foretold.values["addresses"] == ([] if lab.front[0].isdigit() else [lab.front])
+        assert done.values == {**foretold.values, "addresses": [lab.front]}
         assert lab.shares() == THIRDS
-        lab.settled()
+        assert lab.settled()["addresses"] == [lab.front]
 
         # A run without a change only reads.
         cloud.calls.clear()
         again = lab.run(models=self.several, wait=False)
         assert (again.changed, again.diff) == (False, [])
+        assert again.values == {**done.values, "steps": []}
         assert cloud.calls != []
         assert cloud.writes() == []
 
@@ -154,6 +158,7 @@ class Scenarios:
         assert lab.remove(check=True).changed
         assert lab.remove().changed
         assert cloud.ours() == []
+        assert lab.info()["addresses"] == lab.remove().values["addresses"] == []
         cloud.calls.clear()
         assert not lab.remove().changed
         assert cloud.writes() == []

@@ -110,6 +110,7 @@ def test_life(lab: Lab) -> None:
     second = lab.run()
     assert not second.changed
     assert second.diff == []
+    assert second.values["addresses"] == lab.info()["addresses"] == [], "what clients call the machine, others know"
     assert lab.predict()[:2] == (200, {"predictions": [2.5, 3.0, 4.5]})
     assert {lab.predict()[2] for _unused in range(12)} == {str(port) for port in lab.members}
 

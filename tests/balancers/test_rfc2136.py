@@ -64,6 +64,7 @@ def test_life(lab: DNSLab, calls: Calls) -> None:
     second = lab.run()
     assert not second.changed
     assert second.diff == []
+    assert second.values["addresses"] == lab.info()["addresses"] == [RECORD]
 
     # A later run of the whole definition leaves it drained.
     change = drain("a", wait=True)

@@ -230,6 +230,15 @@ class GoogleCloud:
             )
         return members
 
+    def addresses(self) -> list[str]:
+        """Give the number of the address, once there is one."""
+        ref = self._place.ref("globalAddresses")
+        body = self._found.objects.get(ref)
+        if body is not None and not body.get("address"):
+            # It was made just now.
+            body = self._api.get(ref)
+        return [body["address"]] if body else []
+
     def errors(self) -> int | None:
         """Give nothing: Google counts in Cloud Monitoring alone."""
         return None

@@ -318,6 +318,10 @@ class HAProxy:
                 member["reasons"][model] = f"{row['status']}: {', '.join(word for word in words if word)}"
         return {name: MemberHealth(all(found["models"].values()), **found) for name, found in members.items()}
 
+    def addresses(self) -> list[str]:
+        """Give none: what it listens at, such as ``*``, is not what clients call its machine, or the machines."""
+        return []
+
     def errors(self) -> int:
         """Give the answers of 500 and above that clients got since this worker of HAProxy started."""
         text = self._master.worker("show stat -1 1 -1").lstrip("# ")

@@ -228,6 +228,10 @@ class RFC2136:
         """Give nothing: DNS asks no member."""
         return {}
 
+    def addresses(self) -> list[str]:
+        """Give the name of the record."""
+        return [str(self._record).rstrip(".")]
+
     def errors(self) -> None:
         """Give nothing: no request passes through DNS."""
 
