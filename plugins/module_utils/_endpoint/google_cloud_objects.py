@@ -97,6 +97,11 @@ class Place:
         """Give an object by the parts of its name."""
         return Ref(kind, _named(self.url_map, *parts), zone)
 
+    def address(self, endpoint: Endpoint) -> Ref:
+        """Give the address: the one that somebody has reserved, or our own."""
+        reserved = endpoint.settings["address"]
+        return Ref("globalAddresses", reserved) if reserved else self.ref("globalAddresses")
+
     def service(self, endpoint: Endpoint, member: Member) -> Ref:
         """Give the backend service of a member. One with health checks cannot become one without."""
         return self.ref("backendServices", member.name, *(() if is_checked(endpoint) else ("internet",)))
@@ -261,7 +266,8 @@ def wanted_objects(place: Place, endpoint: Endpoint) -> Wanted:
             inside[ref] = None if spare and member.state == "drained" else content
     for member in endpoint.members:
         add(place.service(endpoint, member), **_service(place, endpoint, member, check))
-    address = add(place.ref("globalAddresses"), addressType="EXTERNAL", ipVersion="IPV4")
+    if not settings["address"]:
+        add(place.address(endpoint), addressType="EXTERNAL", ipVersion="IPV4")
     secure = bool(settings["certificates"] or settings["certificate_map"])
     proxy = place.ref("targetHttpsProxies" if secure else "targetHttpProxies")
     front: Json = {"urlMap": place.map.link(place.project)}
@@ -270,15 +276,17 @@ def wanted_objects(place: Place, endpoint: Endpoint) -> Wanted:
         front["sslCertificates"] = [_certificate(place, name) for name in settings["certificates"]]
         front["certificateMap"] = _certificate_map(place, settings["certificate_map"])
     add(proxy, **front)
-    add(
-        # Its port cannot be changed, so each has its own name.
-        place.ref("globalForwardingRules", "https" if secure else "http"),
-        loadBalancingScheme="EXTERNAL_MANAGED",
-        IPProtocol="TCP",
-        IPAddress=address.link(place.project),
-        portRange="443-443" if secure else "80-80",
-        target=proxy.link(place.project),
-    )
+    for port in settings["ports"] or [443 if secure else 80]:
+        # Its address and port cannot be changed, so each has its own name.
+        parts = ({80: "http", 443: "https"}.get(port, str(port)), settings["address"])
+        add(
+            place.ref("globalForwardingRules", *filter(None, parts)),
+            loadBalancingScheme="EXTERNAL_MANAGED",
+            IPProtocol="TCP",
+            IPAddress=place.address(endpoint).link(place.project),
+            portRange=f"{port}-{port}",
+            target=proxy.link(place.project),
+        )
     ordered = {ref: objects[ref] for ref in sorted(objects, key=lambda ref: KINDS.index(ref.kind))}
     return Wanted(ordered, inside, dict(settings["labels"]))
 
