@@ -67,6 +67,9 @@ options:
           - V(active) for a new member.
         type: str
         choices: [active, standby, drained]
+      jurisdiction:
+        description: Where the cluster's data stays, such as V(eu).
+        type: str
   exclusive_members:
     description: Whether members that O(members) does not list are removed. With V(false), only the listed ones are changed.
     type: bool
@@ -121,10 +124,20 @@ options:
       host:
         description: Host name by which the clusters' edges know the model, where several servers share an edge.
         type: str
+      jurisdictions:
+        description:
+          - Where the model may be served, by O(members[].jurisdiction); anywhere, when empty.
+          - HAProxy gives a request for it to no other member, not even when all its health checks fail.
+          - Of the other balancers, each gives every member requests for every model, so they refuse a member that is not drained and
+            lies elsewhere.
+        type: list
+        elements: str
+        default: []
   min_active:
     description:
       - Safety rule. A change that would leave fewer active members than this is refused.
-      - An endpoint that has fewer already may keep what it has. It can never be left with none.
+      - An endpoint that has fewer already may keep what it has. It can never be left with none, and no model with
+        O(models[].jurisdictions) without one of its own.
     type: int
     default: 1
   epoch:
@@ -325,11 +338,11 @@ endpoint:
       description: Name of the endpoint.
       type: str
     members:
-      description: The members, by name, each with name, address, port, weight and state.
+      description: The members, by name, each with name, address, port, weight, state and jurisdiction.
       type: list
       elements: dict
     models:
-      description: The models, by name, each with name, golden, timeout, try_timeout and host.
+      description: The models, by name, each with name, golden, timeout, try_timeout, host and jurisdictions.
       type: list
       elements: dict
     settings:

@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
 from .cloud import CloudLab
 
@@ -190,6 +191,25 @@ class Scenarios:
         failover(lab, "a", "b")
         assert 1 <= len(cloud.writes()) <= self.most_drain_writes
         assert lab.shares() == {"b": 1}
+        lab.settled()
+
+    def test_what_may_not_be_served_everywhere(self, lab: CloudLab) -> None:
+        places = {"a": "eu", "b": "eu", "c": "us"}
+        members = [{**member, "jurisdiction": places[member["name"]]} for member in lab.members("abc")]
+        models = [{"name": "iris", "jurisdictions": ["eu"]}]
+        for check in (True, False):
+            with pytest.raises(InputError, match=r"c \(us\) would get requests for iris") as refused:
+                lab.run(check, members=members, models=models)
+            assert "takes such jurisdictions: haproxy" in refused.value.hint
+        assert lab.cloud.writes() == []
+        members[2]["state"] = "drained"
+        lab.run(members=members, models=models)
+        assert lab.shares() == {"a": 0.5, "b": 0.5}
+        # Nor does a failover bring it back.
+        for act in (lambda: lab.change("c", "active"), lambda: failover(lab, "a", "c")):
+            with pytest.raises(InputError, match=r"c \(us\) would get requests for iris"):
+                act()
+        assert lab.shares() == {"a": 0.5, "b": 0.5}
         lab.settled()
 
     def test_two_shifts_at_once(self, lab: CloudLab) -> None:

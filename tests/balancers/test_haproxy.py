@@ -21,7 +21,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.hapro
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 
-from .lab import Lab, Load, Writer, drain, toggle_together
+from .lab import GOLDEN, Lab, Load, Writer, drain, toggle_together
 
 pytestmark = pytest.mark.skipif(not shutil.which("haproxy"), reason="haproxy is not installed")
 
@@ -116,6 +116,9 @@ def test_life(lab: Lab) -> None:
 
     # Drained without a reload; a later run of the whole definition leaves it drained, a restart too.
     process = reloads(lab)
+    written = lab.config.stat().st_ino
+    assert not lab.run().changed
+    assert lab.config.stat().st_ino == written, "a run without a change only reads"
     drain = {"members": [{"name": "a", "state": "drained"}], "exclusive_members": False, "models": None}
     assert lab.run(check=True, **drain).changed
     assert states(lab)["a"] == ("active", 100)
@@ -354,6 +357,52 @@ def test_a_standby_becomes_active_and_back_without_a_reload(lab: Lab) -> None:
     lab.haproxy = lab.start_haproxy()
     assert not lab.run(models=None).changed
     assert str(lab.members[0]) not in {lab.predict()[2] for _unused in range(12)}
+
+
+def test_requests_stay_in_their_jurisdiction(lab: Lab) -> None:
+    members = lab.params()["members"]
+    for member, place in zip(members, ("eu", "eu", "us"), strict=True):
+        member["jurisdiction"] = place
+    models = [
+        {"name": "half_plus_two", "golden": [GOLDEN], "jurisdictions": ["eu"]},
+        {"name": "anywhere", "golden": [GOLDEN]},
+    ]
+    lab.run(members=members, models=models)
+    ports = [str(port) for port in lab.members]
+    elsewhere = "/v1/models/anywhere:predict"
+
+    def answered(**more: str) -> set[str]:
+        return {lab.predict(**more)[2] for _unused in range(18)}
+
+    assert (answered(), answered(path=elsewhere)) == (set(ports[:2]), set(ports))
+    assert [member["models"] for member in lab.info()["members"]] == [
+        {"half_plus_two": True, "anywhere": True},
+        {"half_plus_two": True, "anywhere": True},
+        {"anywhere": True},
+    ]
+    assert not lab.run(members=members, models=models).changed
+    # Not when all who may serve it answer wrong, and not when they are gone.
+    for name in "ab":
+        lab.mood(name, "wrong")
+    time.sleep(1)
+    assert lab.info()["fail_open"] == ["half_plus_two"]
+    assert (answered(), answered(path=elsewhere)) == (set(ports[:2]), {ports[2]})
+    for name in "ab":
+        lab.mood(name, "right")
+    with pytest.raises(RefusedError, match="min_active: models would have no active member for half_plus_two"):
+        lab.run(members=[{"name": name, "state": "drained"} for name in "ab"], exclusive_members=False, models=None)
+    for name in "ab":
+        lab.backends[name].kill()
+    time.sleep(1)
+    assert lab.predict()[0] == 503
+    assert answered(path=elsewhere) == {ports[2]}
+    with pytest.raises(InputError, match=r"c \(us\) may serve none of the models"):
+        lab.run(members=members, models=models[:1])
+    # A cluster that is said to lie elsewhere gets the model.
+    members[2]["jurisdiction"] = "eu"
+    lab.run(members=members, models=models, wait=False)
+    time.sleep(1)
+    assert answered() == {ports[2]}
 
 
 def test_a_run_that_is_cut_between_the_file_and_the_process_is_mended(

@@ -40,6 +40,7 @@ _ABLE = {
     "host names": ("cloudflare", "google_cloud", "haproxy", "route53", "traffic_manager"),
     "private addresses": ("google_cloud", "haproxy", "rfc2136"),
     "timeouts": ("google_cloud", "haproxy"),
+    "jurisdictions": ("haproxy",),
     "large definitions": ("haproxy",),
     "health checks of several models": ("haproxy", "route53"),
     "several standby members": ("google_cloud", "haproxy", "route53", "traffic_manager"),

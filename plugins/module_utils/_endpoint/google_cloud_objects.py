@@ -20,6 +20,7 @@ from typing import Any
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import others
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint, Member
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import is_one_path, path_of
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.refusals import check_jurisdictions
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.stored import OWNERSHIP, pack, unpack
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
@@ -481,6 +482,7 @@ def check_definition(place: Place, endpoint: Endpoint) -> None:
         if member.name not in endpoint.settings["negs"]:
             _check_address(member, checked)
     _check_models(endpoint)
+    check_jurisdictions(endpoint, "google_cloud")
     waiting = [member.name for member in endpoint.members if member.state == "standby"]
     if waiting and not checked:
         raise InputError(

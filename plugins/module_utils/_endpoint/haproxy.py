@@ -40,6 +40,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.defin
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy_config import (
     OWNERSHIP,
     STANDBY,
+    check_everybody_serves,
     check_tls_names,
     description,
     read_definition,
@@ -332,6 +333,7 @@ class HAProxy:
         if not plan.steps:
             return
         if plan.desired is not None:
+            check_everybody_serves(plan.desired)
             check_tls_names(plan.desired)
         command = self._validate
         if command is None:

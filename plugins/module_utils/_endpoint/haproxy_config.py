@@ -287,7 +287,12 @@ def read_definition(text: str) -> tuple[bool, Endpoint | None]:
 
 
 def servers_of(model: Model, member: Member) -> Iterator[tuple[str, str, int]]:
-    """Give the servers by which a member carries a model: backend, name of the server, and weight."""
+    """Give the servers by which a member carries a model: backend, name of the server, and weight.
+
+    Without one, the model's requests cannot leave their jurisdiction, not even when all its checks fail.
+    """
+    if not model.may_be_served_by(member):
+        return
     active, standby = (member.weight if member.state == state else 0 for state in ("active", "standby"))
     tries = ("try-rest", "try-grpc") if model.try_timeout else ()
     for prefix in ("rest", "grpc", *tries):
@@ -343,6 +348,19 @@ def _render(endpoint: Endpoint | None, settings: dict[str, Any], description: st
     return text
 
 
+def check_everybody_serves(endpoint: Endpoint) -> None:
+    """Refuse a member that would wait for requests that it never gets.
+
+    :raises InputError: naming the member.
+    """
+    for member in endpoint.members:
+        if member.state != "drained" and not any(model.may_be_served_by(member) for model in endpoint.models):
+            raise InputError(
+                f"haproxy: {member.name} ({member.jurisdiction or 'no jurisdiction'}) may serve none of the models.",
+                hint="Correct its jurisdiction, or drain it.",
+            )
+
+
 def check_tls_names(endpoint: Endpoint) -> None:
     """Refuse a member whose certificate cannot be verified, since nobody knows its name.
 
@@ -352,7 +370,7 @@ def check_tls_names(endpoint: Endpoint) -> None:
         return
     for model in endpoint.models:
         for member in endpoint.members:
-            if not _tls_name(endpoint.settings, model, member):
+            if model.may_be_served_by(member) and not _tls_name(endpoint.settings, model, member):
                 raise InputError(
                     f"haproxy: {member.name} has the address {member.address}, so which name its certificate must have for"
                     f" the model {model.name} is not known.",
