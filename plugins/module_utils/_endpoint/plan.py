@@ -149,8 +149,8 @@ def check_min_active(stored: Endpoint | None, desired: Endpoint, min_active: int
         able = [member for member in desired.members if model.may_be_served_by(member)]
         if not any(member.state == "active" for member in able):
             raise RefusedError(
-                f"refused by the rule min_active: {desired.name} would have no active member for {model.name}, which may"
-                f" be served in {' or '.join(model.jurisdictions)}.",
+                f"refused by the rule min_active: {desired.name} would have no active member for {model.name}, which"
+                f" may be served in {' or '.join(model.jurisdictions)}.",
                 hint=f"Make one of {', '.join(member.name for member in able)} active first."
                 if able
                 else "Give the members their jurisdiction, or add one that lies there.",
