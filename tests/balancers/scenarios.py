@@ -14,13 +14,10 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan 
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
 from .cloud import CloudLab
+from .lab import Cut
 
 MODELS = [{"name": "iris"}, {"name": "half_plus_two"}]
 THIRDS = {"a": 0.333333, "b": 0.333333, "c": 0.333333}
-
-
-class Cut(BaseException):
-    """The end of the process, wherever it is."""
 
 
 def cut_calls(monkeypatch: pytest.MonkeyPatch, lab: CloudLab) -> Callable[[int], None]:

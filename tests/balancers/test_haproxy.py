@@ -13,15 +13,16 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy import HAProxy
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy import HAProxy, Master
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 
-from .lab import GOLDEN, Lab, Load, Writer, drain, toggle_together
+from .lab import GOLDEN, Cut, Lab, Load, Writer, drain, toggle_together
 
 pytestmark = pytest.mark.skipif(not shutil.which("haproxy"), reason="haproxy is not installed")
 
@@ -120,9 +121,11 @@ def test_life(lab: Lab) -> None:
     assert not lab.run().changed
     assert lab.config.stat().st_ino == written, "a run without a change only reads"
     drain = {"members": [{"name": "a", "state": "drained"}], "exclusive_members": False, "models": None}
-    assert lab.run(check=True, **drain).changed
+    foretold = lab.run(check=True, **drain)
+    assert foretold.changed
     assert states(lab)["a"] == ("active", 100)
     done = lab.run(**drain)
+    assert (done.diff, done.values) == (foretold.diff, foretold.values)
     assert [step["action"] for step in done.values["steps"]] == ["drain"]
     assert not lab.run(**drain).changed
     assert not lab.run().changed
@@ -403,6 +406,73 @@ def test_requests_stay_in_their_jurisdiction(lab: Lab) -> None:
     lab.run(members=members, models=models, wait=False)
     time.sleep(1)
     assert answered() == {ports[2]}
+
+
+def test_members_come_and_go_without_a_lost_request(lab: Lab) -> None:
+    a, b, c = lab.params()["members"]
+    lab.run(members=[a, b])
+    load = Load(lab, 4, 100)
+    for members in ([b, c], [a, b, c], [a]):
+        time.sleep(0.3)
+        assert lab.run(members=members).changed
+        assert set(states(lab)) == {member["name"] for member in members}
+    assert load.lost() == []
+    assert {lab.predict()[2] for _unused in range(6)} == {str(lab.members[0])}
+
+
+CUTS = {
+    "create": lambda lab: lab.run(wait=False),
+    "drain": lambda lab: lab.run(**drain("a")),
+    "failover": lambda lab: lab.run(
+        **{**drain("a"), "members": [{"name": "a", "state": "drained"}, {"name": "c", "state": "active"}]}
+    ),
+    "add and remove": lambda lab: lab.run(members=[lab.params()["members"][0], lab.params()["members"][2]], wait=False),
+    "teardown": lambda lab: lab.run(state="absent"),
+}
+
+
+@pytest.mark.parametrize("scenario", CUTS)
+def test_cut_at_every_step(lab: Lab, monkeypatch: pytest.MonkeyPatch, scenario: str) -> None:
+    """Each time one step later: what is said to HAProxy, and the file that is written."""
+    act = CUTS[scenario]
+    number = 0
+    finished = False
+    while not finished:
+        number += 1
+        lab.run(members=[{**member, "state": "active"} for member in lab.params()["members"]])
+        if scenario == "create":
+            lab.run(state="absent")
+        elif scenario == "failover":
+            lab.run(**drain("c", "standby"))
+        left = number
+
+        def step(call: Any) -> Any:
+            def counted(*args: Any) -> Any:
+                nonlocal left
+                answer = call(*args)
+                left -= 1
+                if left == 0:
+                    raise Cut
+                return answer
+
+            return counted
+
+        with monkeypatch.context() as cut:
+            cut.setattr(Master, "ask", step(Master.ask))
+            cut.setattr(HAProxy, "_write", step(HAProxy._write))
+            try:
+                act(lab)
+                finished = True
+            except Cut:
+                pass
+        if scenario not in ("create", "teardown"):
+            assert lab.predict()[0] == 200, f"after a cut at step {number}"
+        done = act(lab)
+        assert not act(lab).changed
+        assert lab.info()["drift"] == []
+        assert lab.info()["active"] == done.values["active"]
+        assert (lab.predict()[0] == 200) == (scenario != "teardown"), f"after a cut at step {number}"
+    assert number > 4, "no step was counted"
 
 
 def test_a_run_that_is_cut_between_the_file_and_the_process_is_mended(

@@ -379,9 +379,13 @@ class HAProxy:
                 self._write(new)
                 self._set_traffic(desired, processes)
                 return
-        self._write(new)
-        failure = self._reload(processes, description(desired, self._settings(plan)))
+        settings = self._settings(plan)
+        # Until HAProxy has let go of an endpoint, the file tells the next run that there is one to be taken away.
+        self._write(new if desired else render(None, settings, leaving=before.endpoint))
+        failure = self._reload(processes, description(desired, settings))
         if not failure:
+            if desired is None:
+                self._write(new)
             return
         # The old processes still serve; the old file keeps it so when HAProxy is started anew.
         if self._text is None:

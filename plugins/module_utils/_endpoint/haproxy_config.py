@@ -245,9 +245,12 @@ frontend statistics
 """
 
 
-def render(endpoint: Endpoint | None, settings: dict[str, Any]) -> str:
-    """Write the file for a definition, or, without one, for a HAProxy that carries nothing."""
-    return _render(endpoint, settings, description(endpoint, settings))
+def render(endpoint: Endpoint | None, settings: dict[str, Any], leaving: Endpoint | None = None) -> str:
+    """Write the file for a definition, or, without one, for a HAProxy that carries nothing.
+
+    :param leaving: the definition of the endpoint that is taken away, to be kept until HAProxy has let go of it.
+    """
+    return _render(endpoint, settings, description(endpoint, settings), leaving)
 
 
 def description(endpoint: Endpoint | None, settings: dict[str, Any]) -> str:
@@ -303,8 +306,11 @@ def servers_of(model: Model, member: Member) -> Iterator[tuple[str, str, int]]:
         yield f"{prefix}.{model.name}", member.name, active
 
 
-def _render(endpoint: Endpoint | None, settings: dict[str, Any], description: str) -> str:
-    stored = json.dumps(endpoint.stored() if endpoint else None, separators=(",", ":"), sort_keys=True)
+def _render(
+    endpoint: Endpoint | None, settings: dict[str, Any], description: str, leaving: Endpoint | None = None
+) -> str:
+    kept = endpoint or leaving
+    stored = json.dumps(kept.stored() if kept else None, separators=(",", ":"), sort_keys=True)
     named = endpoint is not None and any(not _is_ip(member.address) for member in endpoint.members)
     longest = max((model.timeout for model in endpoint.models), default=0.0) if endpoint else 0.0
 
