@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import csv
 import http.client
+import io
 import shutil
 import signal
 import socket
@@ -406,6 +408,28 @@ def test_requests_stay_in_their_jurisdiction(lab: Lab) -> None:
     lab.run(members=members, models=models, wait=False)
     time.sleep(1)
     assert answered() == {ports[2]}
+
+
+def test_a_canary_by_weights_without_a_reload(lab: Lab) -> None:
+    members = lab.params()["members"]
+    lab.run(members=[*members[:2], {**members[2], "weight": 1}])
+    process = reloads(lab)
+    for weight in (1, 10, 50, 100):
+        changed = {"members": [{"name": "c", "weight": weight}], "exclusive_members": False, "models": None}
+        assert lab.run(**changed).changed == (weight != 1)
+        load = Load(lab, 2, 200)
+        before = served(lab)
+        assert load.lost() == []
+        share = (served(lab)["c"] - before["c"]) / (sum(served(lab).values()) - sum(before.values()))
+        assert share == pytest.approx(weight / (200 + weight), abs=0.05)
+    assert reloads(lab) == process
+    assert lab.info()["drift"] == []
+
+
+def served(lab: Lab) -> dict[str, int]:
+    """Count the requests that each member got."""
+    rows = csv.DictReader(io.StringIO(lab.runtime("show stat -1 4 -1").lstrip("# ")))
+    return {row["svname"]: int(row["stot"]) for row in rows if row["pxname"] == "rest.half_plus_two"}
 
 
 def test_members_come_and_go_without_a_lost_request(lab: Lab) -> None:
