@@ -128,8 +128,8 @@ options:
         description:
           - Where the model may be served, by O(members[].jurisdiction); anywhere, when empty.
           - HAProxy gives a request for it to no other member, not even when all its health checks fail.
-          - Of the other balancers, each gives every member requests for every model, so they refuse a member that is not drained and
-            lies elsewhere.
+          - Of the other balancers, each gives every member requests for every model, so they refuse a member that is not
+            drained and lies elsewhere.
         type: list
         elements: str
         default: []
@@ -323,8 +323,8 @@ addresses:
   description:
     - Where clients go. The name of the record with O(balancer=rfc2136), O(balancer=route53) and O(balancer=cloudflare), the name
       under C(trafficmanager.net) with O(balancer=traffic_manager), and the IP address with O(balancer=google_cloud).
-    - Empty with O(balancer=haproxy), which does not know by which name or address clients find its machine, when there is no endpoint,
-      and in check mode before Google has given an address.
+    - Empty with O(balancer=haproxy), which does not know by which name or address clients find its machine, when there is
+      no endpoint, and in check mode before Google has given an address.
   returned: success
   type: list
   elements: str

@@ -56,7 +56,8 @@ addresses:
   description:
     - Where clients go. The name of the record with O(balancer=rfc2136), O(balancer=route53) and O(balancer=cloudflare), the name
       under C(trafficmanager.net) with O(balancer=traffic_manager), and the IP address with O(balancer=google_cloud).
-    - Empty with O(balancer=haproxy), which does not know by which name or address clients find its machine, and when there is no endpoint.
+    - Empty with O(balancer=haproxy), which does not know by which name or address clients find its machine, and when there is
+      no endpoint.
   returned: success
   type: list
   elements: str
