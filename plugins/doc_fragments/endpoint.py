@@ -229,8 +229,7 @@ options:
         type: int
       certificates:
         description:
-          - Names or addresses of the SSL certificates, up to 15. With any, the endpoint is at port 443, and else at
-            port 80.
+          - Names or addresses of the SSL certificates, up to 15. With any, the endpoint speaks HTTPS.
           - V([]) when it is created.
         type: list
         elements: str
@@ -238,8 +237,22 @@ options:
         description: Name or address of a map of Certificate Manager, in place of O(google_cloud.certificates). None
           when it is created.
         type: str
+      address:
+        description:
+          - Name of a global external address that somebody has reserved, on which the endpoint then is. It is used as
+            it is, and stays when the endpoint goes.
+          - When it is empty, the endpoint has an address of its own, which comes and goes with it.
+          - Others may use other ports of it. Empty when it is created.
+        type: str
+      ports:
+        description:
+          - Ports at which clients reach the endpoint, all of them with HTTP, or all with HTTPS.
+          - When it is empty, it is 443 with a certificate, and else 80.
+          - V([]) when it is created.
+        type: list
+        elements: int
       labels:
-        description: Labels of the forwarding rule, for people and bills. Give all of them at once. V({}) when it is
+        description: Labels of the forwarding rules, for people and bills. Give all of them at once. V({}) when it is
           created.
         type: dict
       health_check_type:

@@ -18,8 +18,8 @@ description:
   - With O(balancer=google_cloud) the address is that of a load balancer, whose weights and definition are in one URL map. Google
     judges members that it reaches by private connections, and others stand in for one that fails. It judges none in the internet.
   - The definition is kept at the balancer itself, so a task can change a part of it, and nothing else has to be stored.
-  - Changes of traffic (O(members[].weight), and O(members[].state) between V(active) and V(drained)) are made without a reload
-    of HAProxy, and every change of a DNS record is one transaction.
+  - Changes of traffic (O(members[].weight) and O(members[].state)) are made without a reload of HAProxy, and every change of a
+    DNS record is one transaction.
   - Anything that is left out keeps its present value. In particular, a later run of the whole definition does not undo a failover.
 version_added: 0.1.0
 author:
@@ -67,6 +67,9 @@ options:
           - V(active) for a new member.
         type: str
         choices: [active, standby, drained]
+      jurisdiction:
+        description: Where the cluster's data stays, such as V(eu).
+        type: str
   exclusive_members:
     description: Whether members that O(members) does not list are removed. With V(false), only the listed ones are changed.
     type: bool
@@ -121,10 +124,20 @@ options:
       host:
         description: Host name by which the clusters' edges know the model, where several servers share an edge.
         type: str
+      jurisdictions:
+        description:
+          - Where the model may be served, by O(members[].jurisdiction); anywhere, when empty.
+          - HAProxy gives a request for it to no other member, not even when all its health checks fail.
+          - Of the other balancers, each gives every member requests for every model, so they refuse a member that is not
+            drained and lies elsewhere.
+        type: list
+        elements: str
+        default: []
   min_active:
     description:
       - Safety rule. A change that would leave fewer active members than this is refused.
-      - An endpoint that has fewer already may keep what it has. It can never be left with none.
+      - An endpoint that has fewer already may keep what it has. It can never be left with none, and no model with
+        O(models[].jurisdictions) without one of its own.
     type: int
     default: 1
   epoch:
@@ -306,6 +319,16 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+addresses:
+  description:
+    - Where clients go. The name of the record with O(balancer=rfc2136), O(balancer=route53) and O(balancer=cloudflare), the name
+      under C(trafficmanager.net) with O(balancer=traffic_manager), and the IP address with O(balancer=google_cloud).
+    - Empty with O(balancer=haproxy), which does not know by which name or address clients find its machine, when there is
+      no endpoint, and in check mode before Google has given an address.
+  returned: success
+  type: list
+  elements: str
+  sample: [models.example.org]
 endpoint:
   description: The whole definition, as it is stored; V(null) when there is none.
   returned: success
@@ -315,11 +338,11 @@ endpoint:
       description: Name of the endpoint.
       type: str
     members:
-      description: The members, by name, each with name, address, port, weight and state.
+      description: The members, by name, each with name, address, port, weight, state and jurisdiction.
       type: list
       elements: dict
     models:
-      description: The models, by name, each with name, golden, timeout, try_timeout and host.
+      description: The models, by name, each with name, golden, timeout, try_timeout, host and jurisdictions.
       type: list
       elements: dict
     settings:

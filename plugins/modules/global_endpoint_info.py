@@ -52,6 +52,16 @@ exists:
   description: Whether the balancer carries an endpoint of ours.
   returned: success
   type: bool
+addresses:
+  description:
+    - Where clients go. The name of the record with O(balancer=rfc2136), O(balancer=route53) and O(balancer=cloudflare), the name
+      under C(trafficmanager.net) with O(balancer=traffic_manager), and the IP address with O(balancer=google_cloud).
+    - Empty with O(balancer=haproxy), which does not know by which name or address clients find its machine, and when there is
+      no endpoint.
+  returned: success
+  type: list
+  elements: str
+  sample: [models.example.org]
 endpoint:
   description: The stored definition, as M(modelfleet.serving.global_endpoint) returns it; V(null) when there is none.
   returned: success
@@ -89,7 +99,7 @@ members:
       description: The weight in force; 0 for a drained member.
       type: int
     forced:
-      description: What someone set by hand, such as V(maintenance).
+      description: What someone set by hand, such as V(maintenance), or V(standby, weight 100) of a member that is none.
       type: str
     up:
       description: Whether the health check of every model passes; V(null) where the balancer checks nobody.

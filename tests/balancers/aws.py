@@ -332,6 +332,11 @@ class AwsLab(CloudLab):
             "endpoint_url": self.cloud.url,
         }
 
+    @property
+    def front(self) -> str:
+        """Give the name that clients ask for."""
+        return RECORD
+
     @staticmethod
     def call() -> tuple[type, str]:
         """Give what each call of the API goes through."""

@@ -526,6 +526,11 @@ class AzureLab(CloudLab):
             "endpoint_url": self.cloud.secure_url,
         }
 
+    @property
+    def front(self) -> str:
+        """Give the name that clients ask for."""
+        return f"{FRONT}.trafficmanager.net"
+
     @staticmethod
     def call() -> tuple[type, str]:
         """Give what each call of the API goes through."""

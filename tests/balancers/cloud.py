@@ -136,6 +136,11 @@ class CloudLab(abc.ABC):
     def foreign(self) -> None:
         """Put something that is not ours in the way."""
 
+    @property
+    @abc.abstractmethod
+    def front(self) -> str:
+        """Give the address that clients go to, once the endpoint exists."""
+
     @staticmethod
     def address(name: str) -> str:
         """Give the address of a member."""

@@ -492,6 +492,11 @@ class CloudflareLab(CloudLab):
             "health_check_path": "/healthz",
         }
 
+    @property
+    def front(self) -> str:
+        """Give the name that clients ask for."""
+        return RECORD
+
     @staticmethod
     def call() -> tuple[type, str]:
         """Give what each call of the API goes through."""

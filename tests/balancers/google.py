@@ -307,6 +307,11 @@ class Google(Cloud):
         if resource == "globalForwardingRules":
             shown["IPAddress"] = self.objects[canonical(stored["IPAddress"])]["address"]
             shown["labelFingerprint"] = fingerprint(stored.get("labels", {}))
+        if resource == "globalAddresses":
+            used = [
+                _API + rule for rule, body in self._kind("forwardingRules").items() if (key in str(references(body)))
+            ]
+            shown |= {"status": "IN_USE", "users": used} if used else {"status": "RESERVED"}
         if kind := {"urlMaps": "urlMap", "backendServices": "backendService"}.get(resource):
             shown["kind"] = f"compute#{kind}"
         if resource.endswith("etworkEndpointGroups"):
@@ -560,9 +565,10 @@ class Google(Cloud):
         need(body.get("IPAddress") and body.get("target") and body.get("portRange"), "something is missing", "required")
         need("labels" not in body or key in self.objects, "labels are set by setLabels")
         low, _unused, high = body["portRange"].partition("-")
-        need(low == high, "a proxy listens on one port")
+        need(low == high and 1 <= int(low) <= 65535, "a proxy listens on one port")
         for other, stored in self.objects.items():
-            taken = (stored.get("IPAddress"), stored.get("portRange")) == (body["IPAddress"], body["portRange"])
+            address = canonical(str(stored.get("IPAddress")))
+            taken = (address, stored.get("portRange")) == (canonical(body["IPAddress"]), body["portRange"])
             need(other == key or not taken, "the address and port are in use")
 
     # Whom clients reach.
@@ -657,6 +663,11 @@ class GoogleLab(CloudLab):
             "zones": dict.fromkeys("abcd", ZONE),
             "health_check_path": "/healthz",
         }
+
+    @property
+    def front(self) -> str:
+        rules = list(self.cloud._kind("forwardingRules").values())
+        return str(self.cloud.objects[canonical(rules[0]["IPAddress"])]["address"])
 
     @staticmethod
     def call() -> tuple[type, str]:

@@ -11,15 +11,13 @@ import pytest
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
 from .cloud import CloudLab
+from .lab import Cut
 
 MODELS = [{"name": "iris"}, {"name": "half_plus_two"}]
 THIRDS = {"a": 0.333333, "b": 0.333333, "c": 0.333333}
-
-
-class Cut(BaseException):
-    """The end of the process, wherever it is."""
 
 
 def cut_calls(monkeypatch: pytest.MonkeyPatch, lab: CloudLab) -> Callable[[int], None]:
@@ -111,14 +109,18 @@ class Scenarios:
         assert cloud.writes() == []
         done = lab.run(models=self.several)
         assert done.diff == foretold.diff
-        assert done.values == foretold.values
+        assert done.values["addresses"] == [lab.front]
+        # An address that the cloud gives is not known before.
+        assert foretold.values["addresses"] == ([] if lab.front[0].isdigit() else [lab.front])
+        assert done.values == {**foretold.values, "addresses": [lab.front]}
         assert lab.shares() == THIRDS
-        lab.settled()
+        assert lab.settled()["addresses"] == [lab.front]
 
         # A run without a change only reads.
         cloud.calls.clear()
         again = lab.run(models=self.several, wait=False)
         assert (again.changed, again.diff) == (False, [])
+        assert again.values == {**done.values, "steps": []}
         assert cloud.calls != []
         assert cloud.writes() == []
 
@@ -154,6 +156,7 @@ class Scenarios:
         assert lab.remove(check=True).changed
         assert lab.remove().changed
         assert cloud.ours() == []
+        assert lab.info()["addresses"] == lab.remove().values["addresses"] == []
         cloud.calls.clear()
         assert not lab.remove().changed
         assert cloud.writes() == []
@@ -185,6 +188,25 @@ class Scenarios:
         failover(lab, "a", "b")
         assert 1 <= len(cloud.writes()) <= self.most_drain_writes
         assert lab.shares() == {"b": 1}
+        lab.settled()
+
+    def test_what_may_not_be_served_everywhere(self, lab: CloudLab) -> None:
+        places = {"a": "eu", "b": "eu", "c": "us"}
+        members = [{**member, "jurisdiction": places[member["name"]]} for member in lab.members("abc")]
+        models = [{"name": "iris", "jurisdictions": ["eu"]}]
+        for check in (True, False):
+            with pytest.raises(InputError, match=r"c \(us\) would get requests for iris") as refused:
+                lab.run(check, members=members, models=models)
+            assert "takes such jurisdictions: haproxy" in refused.value.hint
+        assert lab.cloud.writes() == []
+        members[2]["state"] = "drained"
+        lab.run(members=members, models=models)
+        assert lab.shares() == {"a": 0.5, "b": 0.5}
+        # Nor does a failover bring it back.
+        for act in (lambda: lab.change("c", "active"), lambda: failover(lab, "a", "c")):
+            with pytest.raises(InputError, match=r"c \(us\) would get requests for iris"):
+                act()
+        assert lab.shares() == {"a": 0.5, "b": 0.5}
         lab.settled()
 
     def test_two_shifts_at_once(self, lab: CloudLab) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,9 +20,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint impor
     google_cloud_options,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.google_cloud_objects import encode
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 
 from .google import (
+    MAP,
     OTHER_ZONE,
     PROJECT,
     ZONE,
@@ -249,6 +252,100 @@ def test_https_and_back(lab: GoogleLab) -> None:
     lab.run(google_cloud={"certificates": []})
     assert lab.shares() == THIRDS
     assert cloud._kind("targetHttpsProxies") == {}
+    lab.settled()
+
+
+RESERVED = f"projects/{PROJECT}/global/addresses/front"
+
+
+def reserve(cloud: Google, **more: Any) -> None:
+    cloud.objects[RESERVED] = {"name": "front", "address": "198.51.100.7", "addressType": "EXTERNAL", **more}
+
+
+def fronts(lab: GoogleLab) -> set[tuple[str, str]]:
+    """Give the names of addresses, and the ports of each, at which the URL map can be reached."""
+    rules = lab.cloud._kind("forwardingRules").values()
+    assert {canonical(rule["target"]).split("/")[-2] for rule in rules} <= {"targetHttpProxies", "targetHttpsProxies"}
+    return {(canonical(rule["IPAddress"]).rpartition("/")[2], rule["portRange"]) for rule in rules}
+
+
+def test_an_address_that_is_reserved_outlives_the_endpoint(lab: GoogleLab) -> None:
+    cloud = lab.cloud
+    reserve(cloud)
+    options = {"address": "front", "ports": [8443, 80]}
+    foretold = lab.run(check=True, google_cloud=options)
+    done = lab.run(google_cloud=options)
+    assert done.values["addresses"] == foretold.values["addresses"] == ["198.51.100.7"]
+    assert fronts(lab) == {("front", "80-80"), ("front", "8443-8443")}
+    assert lab.settled()["addresses"] == ["198.51.100.7"]
+    cloud.calls.clear()
+    assert not lab.run(google_cloud={"ports": [80, 8443]}, wait=False).changed
+    assert cloud.writes() == []
+    # The ports stay where HTTPS takes their place, and go where they are no longer wanted.
+    lab.run(google_cloud={"certificates": ["site"]})
+    assert fronts(lab) == {("front", "80-80"), ("front", "8443-8443")}
+    assert not cloud._kind("targetHttpProxies")
+    lab.settled()
+    lab.run(google_cloud={"ports": []})
+    assert fronts(lab) == {("front", "443-443")}
+    # To an address of its own and back: there is always a way in.
+    done = lab.run(google_cloud={"address": ""})
+    assert fronts(lab) == {(MAP, "443-443")}
+    assert done.values["addresses"] == [lab.front]
+    lab.settled()
+    lab.run(google_cloud={"address": "front"})
+    assert fronts(lab) == {("front", "443-443")}
+    lab.settled()
+    cloud.leaving = True
+    lab.remove()
+    assert cloud.ours() == []
+    assert RESERVED in cloud.objects
+
+
+def test_an_address_that_cannot_be_had_is_refused(lab: GoogleLab) -> None:
+    cloud = lab.cloud
+    options = {"google_cloud": {"address": "front"}}
+    for check in (True, False):
+        with pytest.raises(BalancerError, match="no global external address front in serving-1"):
+            lab.run(check, **options)
+    reserve(cloud, addressType="INTERNAL")
+    with pytest.raises(BalancerError, match="no global external address front"):
+        lab.run(**options)
+    reserve(cloud)
+    proxy = f"projects/{PROJECT}/global/targetHttpProxies/theirs"
+    cloud.objects[f"projects/{PROJECT}/global/urlMaps/theirs"] = {"name": "theirs"}
+    cloud.objects[proxy] = {"name": "theirs", "urlMap": f"projects/{PROJECT}/global/urlMaps/theirs"}
+    theirs = f"projects/{PROJECT}/global/forwardingRules/theirs"
+    cloud.objects[theirs] = {"name": "theirs", "target": proxy, "IPAddress": RESERVED, "portRange": "80-80"}
+    cloud.calls.clear()
+    with pytest.raises(BalancerError, match=r"front is in use by .*/forwardingRules/theirs"):
+        lab.run(**options)
+    assert cloud.writes() == []
+    # Another port of it may be somebody else's, also later.
+    cloud.objects[theirs]["portRange"] = "81-81"
+    lab.run(**options)
+    lab.change("a", "drained")
+    lab.settled()
+    lab.run(google_cloud={"address": ""})
+    with pytest.raises(BalancerError, match=f"{MAP} is one that this module made"):
+        lab.run(google_cloud={"address": MAP})
+
+
+@pytest.mark.parametrize("options", [{"address": "198.51.100.7"}, {"ports": [0]}, {"ports": [80, 80]}])
+def test_a_front_that_cannot_be_is_refused(lab: GoogleLab, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"google_cloud\.(address|ports)"):
+        lab.run(google_cloud=options)
+
+
+def test_a_definition_of_an_older_version_is_completed(lab: GoogleLab) -> None:
+    lab.run()
+    stored = lab.cloud.find(MAP, "urlMaps")
+    endpoint = google_cloud.decode(stored["description"])
+    older = {key: value for key, value in endpoint.settings.items() if key not in ("address", "ports")}
+    stored["description"] = encode(replace(endpoint, settings=older))
+    assert "another version" in lab.info()["drift"][0]["reason"]
+    assert lab.run().changed
+    assert google_cloud.decode(lab.cloud.find(MAP, "urlMaps")["description"]) == endpoint
     lab.settled()
 
 

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import csv
 import http.client
+import io
 import shutil
 import signal
 import socket
@@ -13,14 +15,16 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy import HAProxy, Master
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 
-from .lab import Lab, Load, Writer, drain, toggle_together
+from .lab import GOLDEN, Cut, Lab, Load, Writer, drain, toggle_together
 
 pytestmark = pytest.mark.skipif(not shutil.which("haproxy"), reason="haproxy is not installed")
 
@@ -109,15 +113,21 @@ def test_life(lab: Lab) -> None:
     second = lab.run()
     assert not second.changed
     assert second.diff == []
+    assert second.values["addresses"] == lab.info()["addresses"] == [], "what clients call the machine, others know"
     assert lab.predict()[:2] == (200, {"predictions": [2.5, 3.0, 4.5]})
     assert {lab.predict()[2] for _unused in range(12)} == {str(port) for port in lab.members}
 
     # Drained without a reload; a later run of the whole definition leaves it drained, a restart too.
     process = reloads(lab)
+    written = lab.config.stat().st_ino
+    assert not lab.run().changed
+    assert lab.config.stat().st_ino == written, "a run without a change only reads"
     drain = {"members": [{"name": "a", "state": "drained"}], "exclusive_members": False, "models": None}
-    assert lab.run(check=True, **drain).changed
+    foretold = lab.run(check=True, **drain)
+    assert foretold.changed
     assert states(lab)["a"] == ("active", 100)
     done = lab.run(**drain)
+    assert (done.diff, done.values) == (foretold.diff, foretold.values)
     assert [step["action"] for step in done.values["steps"]] == ["drain"]
     assert not lab.run(**drain).changed
     assert not lab.run().changed
@@ -309,16 +319,202 @@ def test_when_all_checks_fail_nothing_is_removed(lab: Lab) -> None:
     assert lab.predict()[0] == 200
 
 
-def test_a_standby_takes_over_alone(lab: Lab) -> None:
+@pytest.mark.parametrize("end", ["paused", "killed"])
+def test_a_standby_takes_over_alone(lab: Lab, end: str) -> None:
     members = lab.params()["members"]
     members[1]["state"] = members[2]["state"] = "standby"
     lab.run(members=members)
     assert {lab.predict()[2] for _unused in range(6)} == {str(lab.members[0])}
     load = Load(lab, 3, 50)
     time.sleep(0.5)
-    lab.pause("a")
+    if end == "paused":
+        lab.pause("a")
+    else:
+        lab.backends["a"].kill()
     assert load.lost() == []
-    assert lab.predict()[2] in {str(port) for port in lab.members[1:]}
+    assert {lab.predict()[2] for _unused in range(6)} == {str(port) for port in lab.members[1:]}
+
+
+def test_a_standby_becomes_active_and_back_without_a_reload(lab: Lab) -> None:
+    lab.run(models=[{**lab.params()["models"][0], "try_timeout": 1.0}])
+    lab.run(**drain("b", "standby"))
+    process = reloads(lab)
+    load = Load(lab, 4, 100, keep=True)
+    for members in (
+        {"a": "drained", "b": "active", "c": "standby"},
+        {"a": "active", "b": "standby", "c": "drained"},
+        {"a": "standby", "b": "active", "c": "active"},
+    ):
+        start = time.monotonic()
+        changed = [{"name": name, "state": state, "weight": 20} for name, state in members.items()]
+        assert lab.run(members=changed, exclusive_members=False, models=None).changed
+        assert time.monotonic() - start < 1
+        ports = dict(zip("abc", map(str, lab.members), strict=True))
+        answered = {lab.predict()[2] for _unused in range(24)}
+        assert answered == {ports[name] for name, state in members.items() if state == "active"}
+        assert states(lab) == {name: (state, 0 if state == "drained" else 20) for name, state in members.items()}
+        assert lab.info()["drift"] == []
+    assert load.lost() == []
+    assert reloads(lab) == process
+    # HAProxy comes up with what is in force.
+    lab.haproxy.terminate()
+    lab.haproxy.wait(5)
+    lab.haproxy = lab.start_haproxy()
+    assert not lab.run(models=None).changed
+    assert str(lab.members[0]) not in {lab.predict()[2] for _unused in range(12)}
+
+
+def test_requests_stay_in_their_jurisdiction(lab: Lab) -> None:
+    members = lab.params()["members"]
+    for member, place in zip(members, ("eu", "eu", "us"), strict=True):
+        member["jurisdiction"] = place
+    models = [
+        {"name": "half_plus_two", "golden": [GOLDEN], "jurisdictions": ["eu"]},
+        {"name": "anywhere", "golden": [GOLDEN]},
+    ]
+    lab.run(members=members, models=models)
+    ports = [str(port) for port in lab.members]
+    elsewhere = "/v1/models/anywhere:predict"
+
+    def answered(**more: str) -> set[str]:
+        return {lab.predict(**more)[2] for _unused in range(18)}
+
+    assert (answered(), answered(path=elsewhere)) == (set(ports[:2]), set(ports))
+    assert [member["models"] for member in lab.info()["members"]] == [
+        {"half_plus_two": True, "anywhere": True},
+        {"half_plus_two": True, "anywhere": True},
+        {"anywhere": True},
+    ]
+    assert not lab.run(members=members, models=models).changed
+    # Not when all who may serve it answer wrong, and not when they are gone.
+    for name in "ab":
+        lab.mood(name, "wrong")
+    time.sleep(1)
+    assert lab.info()["fail_open"] == ["half_plus_two"]
+    assert (answered(), answered(path=elsewhere)) == (set(ports[:2]), {ports[2]})
+    for name in "ab":
+        lab.mood(name, "right")
+    with pytest.raises(RefusedError, match="min_active: models would have no active member for half_plus_two"):
+        lab.run(members=[{"name": name, "state": "drained"} for name in "ab"], exclusive_members=False, models=None)
+    for name in "ab":
+        lab.backends[name].kill()
+    time.sleep(1)
+    assert lab.predict()[0] == 503
+    assert answered(path=elsewhere) == {ports[2]}
+    with pytest.raises(InputError, match=r"c \(us\) may serve none of the models"):
+        lab.run(members=members, models=models[:1])
+    # A cluster that is said to lie elsewhere gets the model.
+    members[2]["jurisdiction"] = "eu"
+    lab.run(members=members, models=models, wait=False)
+    time.sleep(1)
+    assert answered() == {ports[2]}
+
+
+def test_a_canary_by_weights_without_a_reload(lab: Lab) -> None:
+    members = lab.params()["members"]
+    lab.run(members=[*members[:2], {**members[2], "weight": 1}])
+    process = reloads(lab)
+    for weight in (1, 10, 50, 100):
+        changed = {"members": [{"name": "c", "weight": weight}], "exclusive_members": False, "models": None}
+        assert lab.run(**changed).changed == (weight != 1)
+        load = Load(lab, 2, 200)
+        before = served(lab)
+        assert load.lost() == []
+        share = (served(lab)["c"] - before["c"]) / (sum(served(lab).values()) - sum(before.values()))
+        assert share == pytest.approx(weight / (200 + weight), abs=0.05)
+    assert reloads(lab) == process
+    assert lab.info()["drift"] == []
+
+
+def served(lab: Lab) -> dict[str, int]:
+    """Count the requests that each member got."""
+    rows = csv.DictReader(io.StringIO(lab.runtime("show stat -1 4 -1").lstrip("# ")))
+    return {row["svname"]: int(row["stot"]) for row in rows if row["pxname"] == "rest.half_plus_two"}
+
+
+def test_members_come_and_go_without_a_lost_request(lab: Lab) -> None:
+    a, b, c = lab.params()["members"]
+    lab.run(members=[a, b])
+    load = Load(lab, 4, 100)
+    for members in ([b, c], [a, b, c], [a]):
+        time.sleep(0.3)
+        assert lab.run(members=members).changed
+        assert set(states(lab)) == {member["name"] for member in members}
+    assert load.lost() == []
+    assert {lab.predict()[2] for _unused in range(6)} == {str(lab.members[0])}
+
+
+CUTS = {
+    "create": lambda lab: lab.run(wait=False),
+    "drain": lambda lab: lab.run(**drain("a")),
+    "failover": lambda lab: lab.run(
+        **{**drain("a"), "members": [{"name": "a", "state": "drained"}, {"name": "c", "state": "active"}]}
+    ),
+    "add and remove": lambda lab: lab.run(members=[lab.params()["members"][0], lab.params()["members"][2]], wait=False),
+    "teardown": lambda lab: lab.run(state="absent"),
+}
+
+
+@pytest.mark.parametrize("scenario", CUTS)
+def test_cut_at_every_step(lab: Lab, monkeypatch: pytest.MonkeyPatch, scenario: str) -> None:
+    """Each time one step later: what is said to HAProxy, and the file that is written."""
+    act = CUTS[scenario]
+    number = 0
+    finished = False
+    while not finished:
+        number += 1
+        lab.run(members=[{**member, "state": "active"} for member in lab.params()["members"]])
+        if scenario == "create":
+            lab.run(state="absent")
+        elif scenario == "failover":
+            lab.run(**drain("c", "standby"))
+        left = number
+
+        def step(call: Any) -> Any:
+            def counted(*args: Any) -> Any:
+                nonlocal left
+                answer = call(*args)
+                left -= 1
+                if left == 0:
+                    raise Cut
+                return answer
+
+            return counted
+
+        with monkeypatch.context() as cut:
+            cut.setattr(Master, "ask", step(Master.ask))
+            cut.setattr(HAProxy, "_write", step(HAProxy._write))
+            try:
+                act(lab)
+                finished = True
+            except Cut:
+                pass
+        if scenario not in ("create", "teardown"):
+            assert lab.predict()[0] == 200, f"after a cut at step {number}"
+        done = act(lab)
+        assert not act(lab).changed
+        assert lab.info()["drift"] == []
+        assert lab.info()["active"] == done.values["active"]
+        assert (lab.predict()[0] == 200) == (scenario != "teardown"), f"after a cut at step {number}"
+    assert number > 4, "no step was counted"
+
+
+def test_a_run_that_is_cut_between_the_file_and_the_process_is_mended(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.run()
+    lab.run(**drain("c", "standby"))
+    for name, state in (("c", "active"), ("b", "standby"), ("b", "drained")):
+        with monkeypatch.context() as cut:
+            cut.setattr(HAProxy, "_set_traffic", lambda *_unused: pytest.fail("cut"))
+            with pytest.raises(pytest.fail.Exception):
+                lab.run(**drain(name, state))
+        [drift] = lab.info()["drift"]
+        assert (drift["action"], drift["subject"]) == ("mend", name)
+        assert [step["action"] for step in lab.run(**drain(name, state)).values["steps"]] == ["mend"]
+        assert lab.info()["drift"] == []
+        assert states(lab)[name][0] == state
+    assert {lab.predict()[2] for _unused in range(12)} == {str(lab.members[0]), str(lab.members[2])}
 
 
 def test_more_clients_than_connections_wait_for_their_turn(lab: Lab) -> None:

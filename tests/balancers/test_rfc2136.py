@@ -64,6 +64,7 @@ def test_life(lab: DNSLab, calls: Calls) -> None:
     second = lab.run()
     assert not second.changed
     assert second.diff == []
+    assert second.values["addresses"] == lab.info()["addresses"] == [RECORD]
 
     # A later run of the whole definition leaves it drained.
     change = drain("a", wait=True)
@@ -190,6 +191,20 @@ def test_what_dns_cannot_say_of_models_is_refused(lab: DNSLab, changed: dict[str
     with pytest.raises(InputError, match=message):
         lab.run(models=[{"name": "half_plus_two", **changed}])
     assert lab.run(models=[{"name": "half_plus_two", "host": RECORD}]).changed
+
+
+def test_what_may_not_be_served_everywhere(lab: DNSLab, calls: Calls) -> None:
+    places = {"a": "eu", "b": "eu", "c": "us"}
+    members = [{**member, "jurisdiction": places[member["name"]]} for member in lab.params()["members"]]
+    models = [{"name": "half_plus_two", "jurisdictions": ["eu"]}]
+    with pytest.raises(InputError, match=r"c \(us\) would get requests for half_plus_two.*haproxy"):
+        lab.run(members=members, models=models)
+    assert calls.kinds["UPDATE"] == 0
+    lab.run(members=[*members[:2], {**members[2], "state": "drained"}], models=models)
+    assert lab.published() == "ab"
+    with pytest.raises(InputError, match=r"c \(us\) would get requests for half_plus_two"):
+        lab.run(**drain("c", "active"))
+    assert lab.published() == "ab"
 
 
 def test_a_large_definition_comes_back_whole(lab: DNSLab) -> None:

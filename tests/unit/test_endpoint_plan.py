@@ -52,8 +52,15 @@ def request(*members: MemberRequest, exclusive: bool = False) -> EndpointRequest
 
 
 def params(**changed: Any) -> dict[str, Any]:
-    member = {"name": "aws", "address": "192.0.2.1", "port": None, "weight": None, "state": None}
-    model = {"name": "iris", "golden": None, "timeout": 5.0, "host": None, "try_timeout": None}
+    member = {"name": "aws", "address": "192.0.2.1", "port": None, "weight": None, "state": None, "jurisdiction": None}
+    model = {
+        "name": "iris",
+        "golden": None,
+        "timeout": 5.0,
+        "host": None,
+        "try_timeout": None,
+        "jurisdictions": [],
+    }
     given: dict[str, Any] = {
         "name": "models",
         "members": [member],
@@ -163,6 +170,21 @@ def test_min_active() -> None:
     check_min_active(STORED, STORED, 2)
 
 
+def test_a_model_needs_a_member_where_it_may_be_served() -> None:
+    eu = tuple(replace(member, jurisdiction="eu") for member in STORED.members)
+    models = (replace(STORED.models[0], jurisdictions=("eu",)), Model("iris"))
+    desired = replace(STORED, members=eu, models=models)
+    check_min_active(STORED, desired, 1)
+    assert read_definition(render(desired, dict(DEFAULTS))) == (True, desired)
+    moved = replace(desired, members=(replace(eu[0], jurisdiction="us"), eu[1]))
+    with pytest.raises(RefusedError, match="no active member for half_plus_two, which may be served in eu") as refused:
+        check_min_active(desired, moved, 1)
+    assert refused.value.hint == "Make one of gcp active first."
+    assert [(step.action, step.reason) for step in plan(Observed(desired), moved).steps] == [
+        ("move", "jurisdiction eu becomes us")
+    ]
+
+
 def test_plan() -> None:
     assert plan(Observed(STORED, {"aws": Traffic(100), "gcp": Traffic(0)}), STORED).steps == ()
     desired = merge(
@@ -192,11 +214,13 @@ def test_file_and_definition() -> None:
     assert read_definition(render(None, DEFAULTS)) == (True, None)
     with pytest.raises(ValueError, match="damaged"):
         read_definition(text.replace('{"members"', "{members"))
-    # Weights and drains can be set in the running process; all else needs a reload.
+    # Weights and states can be set in the running process; all else needs a reload.
     drained = replace(STORED, members=(replace(STORED.members[0], state="drained", weight=3), STORED.members[1]))
     standby = replace(STORED, members=(replace(STORED.members[0], state="standby"), STORED.members[1]))
     assert description(drained, DEFAULTS) == description(STORED, DEFAULTS)
-    assert description(standby, DEFAULTS) != description(STORED, DEFAULTS)
+    assert description(standby, DEFAULTS) == description(STORED, DEFAULTS)
+    moved = replace(STORED, members=(replace(STORED.members[0], port=81), STORED.members[1]))
+    assert description(moved, DEFAULTS) != description(STORED, DEFAULTS)
 
 
 def test_nothing_a_user_writes_ends_its_quotes() -> None:

@@ -40,6 +40,7 @@ _ABLE = {
     "host names": ("cloudflare", "google_cloud", "haproxy", "route53", "traffic_manager"),
     "private addresses": ("google_cloud", "haproxy", "rfc2136"),
     "timeouts": ("google_cloud", "haproxy"),
+    "jurisdictions": ("haproxy",),
     "large definitions": ("haproxy",),
     "health checks of several models": ("haproxy", "route53"),
     "several standby members": ("google_cloud", "haproxy", "route53", "traffic_manager"),
@@ -106,6 +107,12 @@ class Balancer(Protocol):
 
     def health(self) -> dict[str, MemberHealth]:
         """Give the balancer's own view of each member, by name; empty where it has none."""
+
+    def addresses(self) -> list[str]:
+        """Name where clients go, host names or IP addresses, as of the last :meth:`read` or :meth:`apply`.
+
+        Empty where the balancer does not know, or does not know yet.
+        """
 
     def errors(self) -> int | None:
         """Count the server errors that clients got since the balancer started; ``None`` where it does not tell."""

@@ -241,6 +241,10 @@ class Cloudflare:
             members[member.name] = MemberHealth(not reason, models, dict.fromkeys(models, reason) if reason else {})
         return members
 
+    def addresses(self) -> list[str]:
+        """Give the name of the load balancer."""
+        return [self._record]
+
     def errors(self) -> int | None:
         """Give nothing: Cloudflare's analytics are another product."""
         return None

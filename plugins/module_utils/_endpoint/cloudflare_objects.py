@@ -26,6 +26,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.healt
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import Traffic, traffic_weight
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.refusals import (
     check_everybody_has_a_place,
+    check_jurisdictions,
     check_models,
     check_nobody_waits,
     check_places_name_members,
@@ -372,6 +373,7 @@ def check_definition(endpoint: Endpoint, record: str) -> None:
     """
     _check_members(endpoint, record)
     check_models(endpoint.models, record, "cloudflare", ", and Cloudflare has none a model")
+    check_jurisdictions(endpoint, "cloudflare")
     _check_policy(endpoint)
     _check_health_checks(endpoint)
     size = len(encode(endpoint, "0" * 16))

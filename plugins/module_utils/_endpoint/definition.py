@@ -41,6 +41,7 @@ class Member:
     :param address: host name or IP address of the cluster's edge.
     :param weight: share of the traffic, 1 to 255, relative to the other members.
     :param state: ``active`` takes traffic, ``standby`` only when no active member can, ``drained`` none.
+    :param jurisdiction: where the cluster's data stays; empty where nobody said.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Member:
     port: int = DEFAULT_PORT
     weight: int = DEFAULT_WEIGHT
     state: str = DEFAULT_STATE
+    jurisdiction: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Model:
     :param timeout: seconds that an honest prediction may take.
     :param try_timeout: seconds after which another cluster is tried at once, for a model that is usually faster.
     :param host: host name by which the clusters' edges know the model, where several share an edge.
+    :param jurisdictions: where it may be served; anywhere, when empty.
     """
 
     name: str
@@ -77,6 +80,11 @@ class Model:
     timeout: float = DEFAULT_MODEL_TIMEOUT
     host: str | None = None
     try_timeout: float | None = None
+    jurisdictions: tuple[str, ...] = ()
+
+    def may_be_served_by(self, member: Member) -> bool:
+        """Tell whether a member lies where the model may be served."""
+        return not self.jurisdictions or member.jurisdiction in self.jurisdictions
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,8 @@ class Endpoint:
         models = []
         for entry in stored["models"]:
             golden = entry["golden"]
-            models.append(Model(**{**entry, "golden": Golden(**golden) if golden else None}))
+            places = tuple(entry.get("jurisdictions", ()))
+            models.append(Model(**{**entry, "golden": Golden(**golden) if golden else None, "jurisdictions": places}))
         members = tuple(Member(**entry) for entry in stored["members"])
         epoch = stored.get("epoch", 0)
         if not isinstance(epoch, int):
@@ -152,6 +161,7 @@ class MemberRequest:
     port: int | None = None
     weight: int | None = None
     state: str | None = None
+    jurisdiction: str | None = None
 
 
 @dataclass(frozen=True)
@@ -209,6 +219,7 @@ def _member(entry: Mapping[str, Any], option: str) -> MemberRequest:
         entry["port"],
         entry["weight"],
         entry["state"],
+        entry["jurisdiction"],
     )
     if member.address is not None:
         require_address(member.address, f"{option}.address")
@@ -235,7 +246,9 @@ def _model(entry: Mapping[str, Any], option: str) -> Model:
     golden = read_golden(entry["golden"], option)
     if entry["host"] is not None:
         require_host_name(entry["host"], f"{option}.host")
-    return Model(require_model(entry["name"], f"{option}.name"), golden, timeout, entry["host"], try_timeout)
+    # Their order means nothing.
+    places = tuple(sorted(set(entry["jurisdictions"])))
+    return Model(require_model(entry["name"], f"{option}.name"), golden, timeout, entry["host"], try_timeout, places)
 
 
 def read_golden(entries: Sequence[Mapping[str, Any]] | None, option: str) -> Golden | None:

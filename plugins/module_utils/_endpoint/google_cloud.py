@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -116,8 +116,9 @@ class GoogleCloud:
             )
         self._api = Api(access)
         self._place = Place(self._api.project, access["url_map"])
-        # What was read before the change.
+        # What was read before the change, and what is to be.
         self._found = _Found()
+        self._desired: Endpoint | None = None
         self._asked = float("-inf")
 
     def defaults(self) -> dict[str, Any]:
@@ -145,15 +146,25 @@ class GoogleCloud:
         found = _Found(map=self._api.get(self._place.map))
         if found.map is not None:
             try:
-                found.endpoint = decode(found.map.get("description", ""))
+                stored = decode(found.map.get("description", ""))
+                # What a version before this one has stored lacks the settings that are new.
+                found.endpoint = replace(stored, settings={**DEFAULTS, **stored.settings})
             except ValueError as error:
                 found.problem = str(error)
         for listed in self._api.together(partial(self._api.listed, kind, self._place.url_map) for kind in KINDS):
             found.objects |= listed
+        if found.endpoint is not None:
+            self._look_up_address(found, found.endpoint)
         groups = [ref for ref, body in found.objects.items() if ref.kind in GROUPS and self._is_ours(body)]
         held = self._api.together(partial(self._api.inside, ref) for ref in groups)
         found.inside = dict(zip(groups, held, strict=True))
         return found
+
+    def _look_up_address(self, found: _Found, endpoint: Endpoint) -> None:
+        """Read the address that somebody has reserved."""
+        ref = self._place.address(endpoint)
+        if endpoint.settings["address"] and ref not in found.objects and (body := self._api.get(ref)):
+            found.objects[ref] = body
 
     def _is_ours(self, body: Mapping[str, Any]) -> bool:
         return bool(body.get("description") == self._place.mark)
@@ -230,6 +241,16 @@ class GoogleCloud:
             )
         return members
 
+    def addresses(self) -> list[str]:
+        """Give the number of the address, once there is one."""
+        endpoint = self._desired or self._found.endpoint
+        ref = self._place.address(endpoint) if endpoint else self._place.map
+        body = self._found.objects.get(ref)
+        if body is not None and not body.get("address"):
+            # It was made just now.
+            body = self._api.get(ref)
+        return [body["address"]] if body else []
+
     def errors(self) -> int | None:
         """Give nothing: Google counts in Cloud Monitoring alone."""
         return None
@@ -239,7 +260,11 @@ class GoogleCloud:
         if plan.desired is None:
             return
         check_definition(self._place, plan.desired)
-        for ref in wanted_objects(self._place, plan.desired).objects:
+        self._desired = plan.desired
+        wanted = wanted_objects(self._place, plan.desired).objects
+        if plan.desired.settings["address"]:
+            self._check_address(plan.desired, wanted)
+        for ref in wanted:
             present = self._found.objects.get(ref)
             if present is None or self._is_ours(present) or (self._adopt and ref.kind in _ADOPTABLE):
                 continue
@@ -249,6 +274,36 @@ class GoogleCloud:
                 if ref.kind in _ADOPTABLE
                 else "Delete it, or use another url_map.",
             )
+
+    def _check_address(self, desired: Endpoint, wanted: Mapping[Ref, Json]) -> None:
+        """Refuse a reserved address that cannot be had. One that is in use already is not looked at again."""
+        rules = [ref for ref in wanted if ref.kind == "globalForwardingRules"]
+        new = {wanted[ref]["portRange"] for ref in rules if ref not in self._found.objects}
+        if not new:
+            return
+        self._look_up_address(self._found, desired)
+        name = desired.settings["address"]
+        body = self._found.objects.get(self._place.address(desired))
+        if body is None or body.get("addressType") == "INTERNAL":
+            raise BalancerError(
+                f"google_cloud.address: there is no global external address {name} in {self._api.project}; nothing is"
+                " changed.",
+                hint=f"Reserve it (gcloud compute addresses create {name} --global), or correct the name.",
+            )
+        if self._is_ours(body):
+            raise BalancerError(
+                f"google_cloud.address: {name} is one that this module made, and goes again; nothing is changed.",
+                hint="Reserve another one, or leave the option out.",
+            )
+        for user in body.get("users", ()):
+            ref = Ref("globalForwardingRules", user.rpartition("/")[2])
+            rule = self._api.get(ref) if same(ref.link(self._api.project), user) else None
+            # Others may use other ports of it, such as a redirect from HTTP to HTTPS.
+            if rule is None or (rule.get("portRange") in new and not self._is_ours(rule)):
+                raise BalancerError(
+                    f"google_cloud.address: {name} is in use by {link(user)}; nothing is changed.",
+                    hint="Give google_cloud.ports that nobody uses there, or another address.",
+                )
 
     def diff(self, plan: Plan) -> list[dict[str, str]]:
         """Give the change of all objects."""

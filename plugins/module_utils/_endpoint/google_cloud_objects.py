@@ -20,6 +20,7 @@ from typing import Any
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import others
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Endpoint, Member
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import is_one_path, path_of
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.refusals import check_jurisdictions
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.stored import OWNERSHIP, pack, unpack
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
@@ -96,6 +97,11 @@ class Place:
     def ref(self, kind: str, *parts: str, zone: str = "") -> Ref:
         """Give an object by the parts of its name."""
         return Ref(kind, _named(self.url_map, *parts), zone)
+
+    def address(self, endpoint: Endpoint) -> Ref:
+        """Give the address: the one that somebody has reserved, or our own."""
+        reserved = endpoint.settings["address"]
+        return Ref("globalAddresses", reserved) if reserved else self.ref("globalAddresses")
 
     def service(self, endpoint: Endpoint, member: Member) -> Ref:
         """Give the backend service of a member. One with health checks cannot become one without."""
@@ -261,7 +267,8 @@ def wanted_objects(place: Place, endpoint: Endpoint) -> Wanted:
             inside[ref] = None if spare and member.state == "drained" else content
     for member in endpoint.members:
         add(place.service(endpoint, member), **_service(place, endpoint, member, check))
-    address = add(place.ref("globalAddresses"), addressType="EXTERNAL", ipVersion="IPV4")
+    if not settings["address"]:
+        add(place.address(endpoint), addressType="EXTERNAL", ipVersion="IPV4")
     secure = bool(settings["certificates"] or settings["certificate_map"])
     proxy = place.ref("targetHttpsProxies" if secure else "targetHttpProxies")
     front: Json = {"urlMap": place.map.link(place.project)}
@@ -270,15 +277,17 @@ def wanted_objects(place: Place, endpoint: Endpoint) -> Wanted:
         front["sslCertificates"] = [_certificate(place, name) for name in settings["certificates"]]
         front["certificateMap"] = _certificate_map(place, settings["certificate_map"])
     add(proxy, **front)
-    add(
-        # Its port cannot be changed, so each has its own name.
-        place.ref("globalForwardingRules", "https" if secure else "http"),
-        loadBalancingScheme="EXTERNAL_MANAGED",
-        IPProtocol="TCP",
-        IPAddress=address.link(place.project),
-        portRange="443-443" if secure else "80-80",
-        target=proxy.link(place.project),
-    )
+    for port in settings["ports"] or [443 if secure else 80]:
+        # Its address and port cannot be changed, so each has its own name.
+        parts = ({80: "http", 443: "https"}.get(port, str(port)), settings["address"])
+        add(
+            place.ref("globalForwardingRules", *filter(None, parts)),
+            loadBalancingScheme="EXTERNAL_MANAGED",
+            IPProtocol="TCP",
+            IPAddress=place.address(endpoint).link(place.project),
+            portRange=f"{port}-{port}",
+            target=proxy.link(place.project),
+        )
     ordered = {ref: objects[ref] for ref in sorted(objects, key=lambda ref: KINDS.index(ref.kind))}
     return Wanted(ordered, inside, dict(settings["labels"]))
 
@@ -473,6 +482,7 @@ def check_definition(place: Place, endpoint: Endpoint) -> None:
         if member.name not in endpoint.settings["negs"]:
             _check_address(member, checked)
     _check_models(endpoint)
+    check_jurisdictions(endpoint, "google_cloud")
     waiting = [member.name for member in endpoint.members if member.state == "standby"]
     if waiting and not checked:
         raise InputError(

@@ -8,8 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import require_port
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.settings import read_settings
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_unique
 
 PROTOCOLS = ("HTTP", "HTTPS", "HTTP2", "H2C")
 CHECK_TYPES = ("HTTP", "HTTPS", "HTTP2", "TCP")
@@ -20,6 +22,8 @@ DEFAULTS: dict[str, Any] = {
     "network": "",
     "protocol": "HTTP",
     "retries": 2,
+    "address": "",
+    "ports": [],
     "certificates": [],
     "certificate_map": "",
     "labels": {},
@@ -73,6 +77,8 @@ def arguments() -> dict[str, Any]:
         "network": {"type": "str"},
         "protocol": {"type": "str", "choices": list(PROTOCOLS)},
         "retries": {"type": "int"},
+        "address": {"type": "str"},
+        "ports": {"type": "list", "elements": "int"},
         "certificates": {"type": "list", "elements": "str"},
         "certificate_map": {"type": "str"},
         "labels": {"type": "dict"},
@@ -92,6 +98,15 @@ def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = read_settings(params, "google_cloud", _ACCESS, _RANGES)
     given = {key: _texts(value) if key in ("zones", "labels") else value for key, value in given.items()}
+    if given.get("address") and not RESOURCE_NAME.fullmatch(given["address"]):
+        raise InputError(
+            f"google_cloud.address: {given['address']!r} is no name of an address.",
+            hint="Give the name under which a global address is reserved, not the number.",
+        )
+    if "ports" in given:
+        require_unique([str(port) for port in given["ports"]], "google_cloud.ports")
+        # Their order means nothing.
+        given["ports"] = sorted(require_port(port, "google_cloud.ports") for port in given["ports"])
     for member, zone in given.get("zones", {}).items():
         if not RESOURCE_NAME.fullmatch(zone):
             raise InputError(

@@ -39,6 +39,8 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.defin
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy_config import (
     OWNERSHIP,
+    STANDBY,
+    check_everybody_serves,
     check_tls_names,
     description,
     read_definition,
@@ -266,11 +268,12 @@ class HAProxy:
         states = self._server_states()
         traffic = {}
         for member in endpoint.members:
-            wanted = traffic_weight(member)
-            found = Traffic(wanted)
+            found = Traffic(traffic_weight(member))
             for model in endpoint.models:
-                for backend in servers_of(model):
-                    weight, forced = states.get((backend, member.name), (wanted, ""))
+                for backend, server, wanted in servers_of(model, member):
+                    weight, forced = states.get((backend, server), (wanted, ""))
+                    if not forced and weight and not wanted:
+                        forced = f"{'standby' if server.endswith(STANDBY) else 'active'}, weight {weight}"
                     if forced or weight != wanted:
                         found = Traffic(weight, forced)
             traffic[member.name] = found
@@ -299,12 +302,13 @@ class HAProxy:
             kind, _unused, model = row["pxname"].partition(".")
             if row["svname"] in ("BACKEND", "FRONTEND") or not model:
                 continue
-            member = members.setdefault(row["svname"], {"models": {}, "reasons": {}, "sessions": 0, "rate": 0.0})
+            name = row["svname"].removesuffix(STANDBY)
+            member = members.setdefault(name, {"models": {}, "reasons": {}, "sessions": 0, "rate": 0.0})
             member["sessions"] += int(row["scur"] or 0)
             # HAProxy's "sessions" of a server are requests, of which a kept connection carries many. Its req_rate
             # counts those too, but of frontends alone.
             member["rate"] += float(row["rate"] or 0)
-            if kind != "rest":
+            if (kind, row["svname"]) != ("rest", name):
                 continue
             # DRAIN is a server that is up and has weight 0; "UP 1/2" is on its way down, "DOWN 1/2" on its way up.
             # Before its first check (INI) a server counts as up, which nobody has seen yet.
@@ -314,6 +318,10 @@ class HAProxy:
                 words = (row["check_status"], row["check_desc"], row["last_chk"])
                 member["reasons"][model] = f"{row['status']}: {', '.join(word for word in words if word)}"
         return {name: MemberHealth(all(found["models"].values()), **found) for name, found in members.items()}
+
+    def addresses(self) -> list[str]:
+        """Give none: what it listens at, such as ``*``, is not what clients call its machine, or the machines."""
+        return []
 
     def errors(self) -> int:
         """Give the answers of 500 and above that clients got since this worker of HAProxy started."""
@@ -325,6 +333,7 @@ class HAProxy:
         if not plan.steps:
             return
         if plan.desired is not None:
+            check_everybody_serves(plan.desired)
             check_tls_names(plan.desired)
         command = self._validate
         if command is None:
@@ -370,9 +379,13 @@ class HAProxy:
                 self._write(new)
                 self._set_traffic(desired, processes)
                 return
-        self._write(new)
-        failure = self._reload(processes, description(desired, self._settings(plan)))
+        settings = self._settings(plan)
+        # Until HAProxy has let go of an endpoint, the file tells the next run that there is one to be taken away.
+        self._write(new if desired else render(None, settings, leaving=before.endpoint))
+        failure = self._reload(processes, description(desired, settings))
         if not failure:
+            if desired is None:
+                self._write(new)
             return
         # The old processes still serve; the old file keeps it so when HAProxy is started anew.
         if self._text is None:
@@ -446,10 +459,9 @@ class HAProxy:
         commands = []
         for member in desired.members:
             for model in desired.models:
-                for backend in servers_of(model):
-                    weight, forced = states.get((backend, member.name), (None, ""))
-                    wanted = traffic_weight(member)
-                    server = f"{backend}/{member.name}"
+                for backend, name, wanted in servers_of(model, member):
+                    weight, forced = states.get((backend, name), (None, ""))
+                    server = f"{backend}/{name}"
                     if weight != wanted:
                         commands.append((wanted > 0, f"set server {server} weight {wanted}"))
                     if forced:

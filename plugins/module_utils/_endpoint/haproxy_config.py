@@ -18,6 +18,10 @@ What was found out with HAProxy 2.6.12, and why the file is as it is:
 - A check that fails is repeated after ``fastinter``; without it, a silent member would be found one interval later.
 - No ``observe layer7``: requests that every cluster answers by 500 would take all of them out, one after another.
 - ``use-server`` takes a server of weight 0, and a retry never does; so the first way and the second are told apart.
+- ``backup`` cannot be set or taken away while HAProxy runs, a weight can. So each member has a second server that is a
+  backup, and its state says which of the two has a weight. A server of weight 0 counts neither as active nor as backup.
+- ``leastconn`` gives idle servers equal shares, whatever their weights, so a canary of 1 % would get a third. ``random``
+  keeps 16 nodes in a tree for each unit of a server's weight. ``roundrobin`` keeps to the weights, and costs nothing.
 - Only a proxy with the ability of a backend may change what HAProxy itself answers, by ``http-after-response``.
 """
 
@@ -28,7 +32,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -38,10 +42,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.defin
     Model,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy_check import http_check
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import traffic_weight
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
 OWNERSHIP = "# Managed by modelfleet.serving.global_endpoint: its next run undoes changes made here by hand."
+# Ends the name of the server by which a member stands by; no member's name has a dot.
+STANDBY = ".standby"
 _DEFINITION = "# modelfleet-endpoint: "
 # Beside the body, a buffer holds the headers and what HAProxy reserves for rewriting them.
 _BUFFER_RESERVE = 32 * 1024
@@ -86,7 +91,7 @@ defaults
     retries {{ settings.retries }}
     retry-on conn-failure empty-response response-timeout 502 503 504
     option allbackups
-    balance leastconn
+    balance roundrobin
     default-server inter {{ milliseconds(settings.check_interval) }} fastinter {{ milliseconds(settings.check_interval / 5) }} fall 2 rise 2
     default-server on-marked-down shutdown-sessions
 {%- if named %} init-addr last,libc,none resolvers names resolve-prefer ipv4{% endif %}
@@ -181,31 +186,31 @@ backend rest.{{ model.name }}
 {% for line in http_check(model.name, model.golden, model.host or "modelfleet") %}
     {{ line }}
 {% endfor %}
-{{ servers(model, "check") }}
+{{ servers("rest", model) }}
 
 backend grpc.{{ model.name }}
     timeout server {{ milliseconds(model.timeout) }}
-{{ servers(model, "proto h2 track rest." ~ model.name ~ "/") }}
+{{ servers("grpc", model) }}
 
 {% if model.try_timeout %}
-{% for protocol, options in {"rest": "", "grpc": "proto h2 "}.items() %}
+{% for protocol in ("rest", "grpc") %}
 # Two clusters have a short time each.
 backend try-{{ protocol }}.{{ model.name }}
     timeout server {{ milliseconds(model.try_timeout) }}
     timeout connect {{ milliseconds([model.try_timeout, settings.connect_timeout] | min) }}
     retries 1
     http-after-response set-status 425 if { status 502:504 }
-{{ servers(model, options ~ "track rest." ~ model.name ~ "/") }}
+{{ servers("try-" ~ protocol, model) }}
 
 {% endfor %}
 {% endif %}
 backend open-rest.{{ model.name }}
     timeout server {{ milliseconds(model.timeout) }}
-{{ servers(model, "") }}
+{{ servers("open-rest", model) }}
 
 backend open-grpc.{{ model.name }}
     timeout server {{ milliseconds(model.timeout) }}
-{{ servers(model, "proto h2") }}
+{{ servers("open-grpc", model) }}
 {% endfor %}
 
 # The words and the codes of TF Serving.
@@ -242,13 +247,16 @@ frontend statistics
 """
 
 
-def render(endpoint: Endpoint | None, settings: dict[str, Any]) -> str:
-    """Write the file for a definition, or, without one, for a HAProxy that carries nothing."""
-    return _render(endpoint, settings, description(endpoint, settings))
+def render(endpoint: Endpoint | None, settings: dict[str, Any], leaving: Endpoint | None = None) -> str:
+    """Write the file for a definition, or, without one, for a HAProxy that carries nothing.
+
+    :param leaving: the definition of the endpoint that is taken away, to be kept until HAProxy has let go of it.
+    """
+    return _render(endpoint, settings, description(endpoint, settings), leaving)
 
 
 def description(endpoint: Endpoint | None, settings: dict[str, Any]) -> str:
-    """Name what the file makes HAProxy be, but for weights and drains, which can be set at run time, and the epoch.
+    """Name what the file makes HAProxy be, but for weights and states, which can be set at run time, and the epoch.
 
     HAProxy tells its description, so this shows whether the running process has this file.
     """
@@ -259,7 +267,7 @@ def description(endpoint: Endpoint | None, settings: dict[str, Any]) -> str:
 
 
 def _without_traffic(member: Member) -> Member:
-    return replace(member, weight=1, state="standby" if member.state == "standby" else "active")
+    return replace(member, weight=1, state="active")
 
 
 def read_definition(text: str) -> tuple[bool, Endpoint | None]:
@@ -283,33 +291,47 @@ def read_definition(text: str) -> tuple[bool, Endpoint | None]:
     return True, None
 
 
-def servers_of(model: Model) -> tuple[str, ...]:
-    """Name the backends whose servers carry a model."""
+def servers_of(model: Model, member: Member) -> Iterator[tuple[str, str, int]]:
+    """Give the servers by which a member carries a model: backend, name of the server, and weight.
+
+    Without one, the model's requests cannot leave their jurisdiction, not even when all its checks fail.
+    """
+    if not model.may_be_served_by(member):
+        return
+    active, standby = (member.weight if member.state == state else 0 for state in ("active", "standby"))
     tries = ("try-rest", "try-grpc") if model.try_timeout else ()
-    return tuple(f"{prefix}.{model.name}" for prefix in ("rest", "grpc", *tries, "open-rest", "open-grpc"))
+    for prefix in ("rest", "grpc", *tries):
+        yield f"{prefix}.{model.name}", member.name, active
+        yield f"{prefix}.{model.name}", member.name + STANDBY, standby
+    for prefix in ("open-rest", "open-grpc"):
+        # Unchecked, the active members are never down.
+        yield f"{prefix}.{model.name}", member.name, active
 
 
-def _render(endpoint: Endpoint | None, settings: dict[str, Any], description: str) -> str:
-    stored = json.dumps(endpoint.stored() if endpoint else None, separators=(",", ":"), sort_keys=True)
+def _render(
+    endpoint: Endpoint | None, settings: dict[str, Any], description: str, leaving: Endpoint | None = None
+) -> str:
+    kept = endpoint or leaving
+    stored = json.dumps(kept.stored() if kept else None, separators=(",", ":"), sort_keys=True)
     named = endpoint is not None and any(not _is_ip(member.address) for member in endpoint.members)
     longest = max((model.timeout for model in endpoint.models), default=0.0) if endpoint else 0.0
 
-    def servers(model: Model, options: str) -> str:
+    def servers(kind: str, model: Model) -> str:
         lines = []
         for member in endpoint.members if endpoint else ():
             address = f"[{member.address}]" if ":" in member.address else member.address
-            own = options + member.name if options.endswith("/") else options
-            if settings["member_tls"]:
-                own = f"{own} {_tls(settings, model, member, http2='proto h2' in options)}".strip()
-            words = [
-                "    server",
-                member.name,
-                f"{address}:{member.port}",
-                f"weight {traffic_weight(member)}",
-                *(["backup"] if member.state == "standby" else []),
-                *([own] if own else []),
-            ]
-            lines.append(" ".join(words))
+            for backend, name, weight in servers_of(model, member):
+                if backend != f"{kind}.{model.name}":
+                    continue
+                words = ["    server", name, f"{address}:{member.port}", f"weight {weight}"]
+                words += ["backup"] if name.endswith(STANDBY) else []
+                words += ["proto h2"] if kind.endswith("grpc") else []
+                if (kind, name) == ("rest", member.name):
+                    words.append("check")
+                elif not kind.startswith("open"):
+                    words.append(f"track rest.{model.name}/{member.name}")
+                words += [_tls(settings, model, member, kind.endswith("grpc"))] if settings["member_tls"] else []
+                lines.append(" ".join(words))
         host = f"    http-request set-header Host '{model.host}'\n" if model.host else ""
         return host + "\n".join(lines)
 
@@ -334,6 +356,19 @@ def _render(endpoint: Endpoint | None, settings: dict[str, Any], description: st
     return text
 
 
+def check_everybody_serves(endpoint: Endpoint) -> None:
+    """Refuse a member that would wait for requests that it never gets.
+
+    :raises InputError: naming the member.
+    """
+    for member in endpoint.members:
+        if member.state != "drained" and not any(model.may_be_served_by(member) for model in endpoint.models):
+            raise InputError(
+                f"haproxy: {member.name} ({member.jurisdiction or 'no jurisdiction'}) may serve none of the models.",
+                hint="Correct its jurisdiction, or drain it.",
+            )
+
+
 def check_tls_names(endpoint: Endpoint) -> None:
     """Refuse a member whose certificate cannot be verified, since nobody knows its name.
 
@@ -343,7 +378,7 @@ def check_tls_names(endpoint: Endpoint) -> None:
         return
     for model in endpoint.models:
         for member in endpoint.members:
-            if not _tls_name(endpoint.settings, model, member):
+            if model.may_be_served_by(member) and not _tls_name(endpoint.settings, model, member):
                 raise InputError(
                     f"haproxy: {member.name} has the address {member.address}, so which name its certificate must have for"
                     f" the model {model.name} is not known.",

@@ -117,7 +117,8 @@ def merge(stored: Endpoint | None, request: EndpointRequest, defaults: Mapping[s
 
 
 def _merge_member(old: Member | None, new: MemberRequest) -> Member:
-    given = {key: value for key in ("address", "port", "weight", "state") if (value := getattr(new, key)) is not None}
+    keys = ("address", "port", "weight", "state", "jurisdiction")
+    given = {key: value for key in keys if (value := getattr(new, key)) is not None}
     if old is not None:
         return replace(old, **given)
     if "address" not in given:
@@ -131,6 +132,8 @@ def _merge_member(old: Member | None, new: MemberRequest) -> Member:
 def check_min_active(stored: Endpoint | None, desired: Endpoint, min_active: int) -> None:
     """Refuse to go below the number of active members; what is below already may stay.
 
+    A model that may be served in some jurisdictions alone needs an active member there.
+
     :raises RefusedError: naming the rule ``min_active``.
     """
     before = stored.active() if stored else []
@@ -142,6 +145,17 @@ def check_min_active(stored: Endpoint | None, desired: Endpoint, min_active: int
             hint="Make another member active first, or lower min_active (never below 1).",
             details={"rule": "min_active", "active": after},
         )
+    for model in desired.models:
+        able = [member for member in desired.members if model.may_be_served_by(member)]
+        if not any(member.state == "active" for member in able):
+            raise RefusedError(
+                f"refused by the rule min_active: {desired.name} would have no active member for {model.name}, which"
+                f" may be served in {' or '.join(model.jurisdictions)}.",
+                hint=f"Make one of {', '.join(member.name for member in able)} active first."
+                if able
+                else "Give the members their jurisdiction, or add one that lies there.",
+                details={"rule": "min_active", "active": after},
+            )
 
 
 def check_epoch(stored: Endpoint | None, epoch: int | None) -> None:
@@ -195,6 +209,9 @@ def plan(observed: Observed, desired: Endpoint | None) -> Plan:
             continue
         if (old.address, old.port) != (member.address, member.port):
             moved = f"{old.address}:{old.port} becomes {member.address}:{member.port}"
+            brought.append(Step("move", member.name, moved))
+        if old.jurisdiction != member.jurisdiction:
+            moved = f"jurisdiction {old.jurisdiction or 'unknown'} becomes {member.jurisdiction or 'unknown'}"
             brought.append(Step("move", member.name, moved))
         if old.state != member.state:
             action = {"active": "activate", "standby": "stand_by", "drained": "drain"}[member.state]

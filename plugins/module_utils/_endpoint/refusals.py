@@ -117,3 +117,15 @@ def check_everybody_has_a_place(endpoint: Endpoint, balancer: str) -> None:
                 f"{balancer}: {member.name} is {member.state}, and no place of {balancer}.locations names it.",
                 hint="Name it in a place, or drain it.",
             )
+
+
+def check_jurisdictions(endpoint: Endpoint, balancer: str) -> None:
+    """Refuse members that take traffic of a model that may not be served there, where all members serve all models."""
+    for model in endpoint.models:
+        for member in endpoint.members:
+            if member.state != "drained" and not model.may_be_served_by(member):
+                raise InputError(
+                    f"{balancer}: {member.name} ({member.jurisdiction or 'no jurisdiction'}) would get requests for"
+                    f" {model.name}, which may be served in {' or '.join(model.jurisdictions)} alone.",
+                    hint=f"Drain that member, make an endpoint for each jurisdiction{others('jurisdictions')}",
+                )

@@ -50,6 +50,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan 
     traffic_weight,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.refusals import (
+    check_jurisdictions,
     check_models,
     check_own_addresses,
 )
@@ -227,6 +228,10 @@ class RFC2136:
     def health(self) -> dict[str, MemberHealth]:
         """Give nothing: DNS asks no member."""
         return {}
+
+    def addresses(self) -> list[str]:
+        """Give the name of the record."""
+        return [str(self._record).rstrip(".")]
 
     def errors(self) -> None:
         """Give nothing: no request passes through DNS."""
@@ -510,6 +515,7 @@ def check_definition(endpoint: Endpoint, record: str) -> None:
                 hint=f"Give all members one {what}{others(f'{what}s')}",
             )
     check_models(endpoint.models, record, "rfc2136")
+    check_jurisdictions(endpoint, "rfc2136")
     _check_addresses(endpoint, record)
     size = sum(len(string) for string in encode(endpoint))
     if size > _DEFINITION_BYTES:

@@ -228,6 +228,10 @@ class Route53:
             members[name] = MemberHealth(all(models.values()), models, reasons)
         return members
 
+    def addresses(self) -> list[str]:
+        """Give the name of the record."""
+        return [self._record]
+
     def errors(self) -> int | None:
         """Give nothing: no answer passes through DNS."""
         return None

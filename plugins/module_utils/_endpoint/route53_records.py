@@ -29,6 +29,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_r
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import path_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.refusals import (
     check_everybody_has_a_place,
+    check_jurisdictions,
     check_models,
     check_nobody_waits,
     check_one_kind,
@@ -270,6 +271,7 @@ def check_definition(endpoint: Endpoint, record: str, zone: str) -> None:
     """
     _check_members(endpoint, record, zone)
     check_models(endpoint.models, record, "route53")
+    check_jurisdictions(endpoint, "route53")
     _check_policy(endpoint)
     if endpoint.settings["health_check_type"] != "NONE":
         _check_health_checks(endpoint)

@@ -223,6 +223,10 @@ class TrafficManager:
             members[member.name] = MemberHealth(up, models, {} if up else dict.fromkeys(models, words))
         return members
 
+    def addresses(self) -> list[str]:
+        """Give the name that Traffic Manager answers for, which a CNAME of your own may lead to."""
+        return [f"{self._at.front_label}.{self._api.domain}"]
+
     def errors(self) -> int | None:
         """Give nothing: no answer passes through DNS."""
         return None

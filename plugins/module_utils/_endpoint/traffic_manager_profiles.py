@@ -24,6 +24,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.defin
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.dns_records import record_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.health_check import is_one_path, path_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.refusals import (
+    check_jurisdictions,
     check_models,
     check_nobody_waits,
     check_one_kind,
@@ -359,6 +360,7 @@ def check_definition(endpoint: Endpoint, front_name: str, tags: Mapping[str, str
     """
     _check_members(endpoint, front_name)
     check_models(endpoint.models, endpoint.settings["health_check_host"] or front_name, "traffic_manager")
+    check_jurisdictions(endpoint, "traffic_manager")
     _check_policy(endpoint)
     _check_health_check(endpoint)
     room = _MOST_TAGS - len(tags)

@@ -84,7 +84,7 @@ def _change(call: Call, balancer: Balancer, request: EndpointRequest) -> tuple[R
     desired: Endpoint | None = None
     if params["state"] == "absent" and stored is not None and stored.name != request.name:
         # Another endpoint is none of our business, and this one is not there.
-        return Result(values=_values(None, ())), None
+        return Result(values=_values(None, (), [])), None
     # First: who comes too late may ask for what is no longer there.
     check_epoch(stored, request.epoch)
     check_digest(stored, params["if_digest"])
@@ -97,12 +97,14 @@ def _change(call: Call, balancer: Balancer, request: EndpointRequest) -> tuple[R
     balancer.check(todo)
     if todo.steps and not call.check_mode:
         balancer.apply(todo)
-    result = Result(bool(todo.steps), _diff(todo) + balancer.diff(todo), _values(desired, todo.steps))
+    addresses = balancer.addresses() if desired else []
+    result = Result(bool(todo.steps), _diff(todo) + balancer.diff(todo), _values(desired, todo.steps, addresses))
     return result, desired
 
 
-def _values(endpoint: Endpoint | None, steps: tuple[Step, ...]) -> dict[str, Any]:
+def _values(endpoint: Endpoint | None, steps: tuple[Step, ...], addresses: list[str]) -> dict[str, Any]:
     return {
+        "addresses": addresses,
         "endpoint": endpoint.as_dict() if endpoint else None,
         "epoch": endpoint.epoch if endpoint else 0,
         "digest": endpoint.digest() if endpoint else "",
@@ -186,6 +188,7 @@ FEATURE = Feature(
                 "port": {"type": "int"},
                 "weight": {"type": "int"},
                 "state": {"type": "str", "choices": list(STATES)},
+                "jurisdiction": {"type": "str"},
             },
         },
         "exclusive_members": {"type": "bool", "default": True},
@@ -198,6 +201,7 @@ FEATURE = Feature(
                 "timeout": {"type": "float", "default": 5.0},
                 "try_timeout": {"type": "float"},
                 "host": {"type": "str"},
+                "jurisdictions": {"type": "list", "elements": "str", "default": []},
             },
         },
         "min_active": {"type": "int", "default": 1},

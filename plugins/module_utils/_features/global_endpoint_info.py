@@ -25,6 +25,7 @@ def run(call: Call) -> Result:
         return Result(
             values={
                 "exists": False,
+                "addresses": [],
                 "endpoint": None,
                 "epoch": 0,
                 "digest": "",
@@ -60,6 +61,7 @@ def run(call: Call) -> Result:
     return Result(
         values={
             "exists": True,
+            "addresses": balancer.addresses(),
             "endpoint": endpoint.as_dict(),
             "epoch": endpoint.epoch,
             "digest": endpoint.digest(),
