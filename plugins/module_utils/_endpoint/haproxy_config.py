@@ -20,8 +20,9 @@ What was found out with HAProxy 2.6.12, and why the file is as it is:
 - ``use-server`` takes a server of weight 0, and a retry never does; so the first way and the second are told apart.
 - ``backup`` cannot be set or taken away while HAProxy runs, a weight can. So each member has a second server that is a
   backup, and its state says which of the two has a weight. A server of weight 0 counts neither as active nor as backup.
-- ``leastconn`` gives idle servers equal shares, whatever their weights, so a canary of 1 % would get a third. ``random``
-  keeps 16 nodes in a tree for each unit of a server's weight. ``roundrobin`` keeps to the weights, and costs nothing.
+- ``leastconn`` gives idle servers equal shares, whatever their weights, so a canary of 1 % would get a third, and
+  ``roundrobin`` goes on sending a cluster its share that has begun to hang. ``random(2)`` draws two by weight and takes
+  the one with less to do for its weight.
 - Only a proxy with the ability of a backend may change what HAProxy itself answers, by ``http-after-response``.
 """
 
@@ -91,7 +92,7 @@ defaults
     retries {{ settings.retries }}
     retry-on conn-failure empty-response response-timeout 502 503 504
     option allbackups
-    balance roundrobin
+    balance random(2)
     default-server inter {{ milliseconds(settings.check_interval) }} fastinter {{ milliseconds(settings.check_interval / 5) }} fall 2 rise 2
     default-server on-marked-down shutdown-sessions
 {%- if named %} init-addr last,libc,none resolvers names resolve-prefer ipv4{% endif %}
