@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from _lab import HOME, Lab
+from _lab import CLUSTER, HOME, Lab, run_feature
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError
+from ansible_collections.modelfleet.serving.plugins.module_utils._features import model_image
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import (
     container_security,
     pod_security,
@@ -49,15 +50,31 @@ def go() -> str | None:
     return shutil.which("go") or shutil.which("go", path=HOME / "python" / "bin")
 
 
-def build_adapter(folder: Path) -> None:
-    """Put the adapter into a folder: prometheus-adapter where somebody has it, otherwise what stands in for it."""
-    if own := os.environ.get("PROMETHEUS_ADAPTER"):
-        shutil.copy(own, folder / "adapter")
-        return
-    command = [str(go()), "build", "-trimpath", "-ldflags=-s -w", "-o", str(folder / "adapter"), "."]
-    # As roles/local_fleet builds, so that it finds what the metrics server has compiled of the same libraries.
+def build(folder: Path) -> None:
+    """Put Prometheus, with what finds pods and no other of its sources, and the adapter into a folder.
+
+    The adapter stands in for prometheus-adapter; PROMETHEUS_ADAPTER names a binary of that, where somebody has one.
+    """
+    command = [str(go()), "build", "-trimpath", "-tags=remove_all_sd,enable_kubernetes_sd", "-ldflags=-s -w"]
+    # As roles/local_fleet builds, so that what it has compiled of the same libraries is found.
     settings = {"CGO_ENABLED": "0", "GOGC": "400", "GOFLAGS": "-buildvcs=false"}
-    subprocess.run(command, cwd=HERE / "adapter", env={**os.environ, **settings}, check=True)
+    packages = [".", "github.com/prometheus/prometheus/cmd/prometheus"]
+    subprocess.run(
+        [*command, "-o", f"{folder}/", *packages],
+        cwd=HERE / "metrics_adapter",
+        env={**os.environ, **settings},
+        check=True,
+    )
+    if own := os.environ.get("PROMETHEUS_ADAPTER"):
+        shutil.copy(own, folder / "metrics-adapter")
+
+
+def load_image(folder: Path, repository: str, **arguments: str) -> str:
+    """Build an image from a folder, unless there is one of it, and load it into the cluster's node; gives its name."""
+    node = f"{CLUSTER}-control-plane"
+    given = {"path": str(folder), "repository": repository, "build_args": arguments}
+    made = run_feature(model_image.FEATURE, {**given, "network": "host", "load_into": [node]})
+    return str(made["image"])
 
 
 @dataclass
@@ -152,9 +169,9 @@ class Pipeline:
     def _deployment(self) -> Json:
         files, data = {"name": "files", "mountPath": "/files"}, {"name": "data", "mountPath": "/data"}
         commands = {
-            "prometheus": ["prometheus", "--config.file=/files/prometheus.yml", "--storage.tsdb.path=/data"],
+            "prometheus": ["/prometheus", "--config.file=/files/prometheus.yml", "--storage.tsdb.path=/data"],
             "adapter": [
-                "/adapter",
+                "/metrics-adapter",
                 "--config=/files/adapter.yml",
                 "--prometheus-url=http://127.0.0.1:9090",
                 "--metrics-relist-interval=5s",

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,7 @@ from typing import Any
 
 import pytest
 from _lab import HOME, Lab
-from conftest import load_image
-from pipeline import CHECKOUT, Pipeline, autoscaler, documented, eventually
+from pipeline import CHECKOUT, Pipeline, autoscaler, documented, eventually, load_image
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster import readiness
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
@@ -136,7 +134,7 @@ def test_an_image_and_pods_with_volumes_of_their_own_scale_too(lab: Lab, pipelin
     forest: Json = {
         "name": "forest",
         "model": "iris_forest",
-        "image": load_image(folder, "modelfleet/iris-forest", (HOME / "python_image").read_text().strip()),
+        "image": load_image(folder, "modelfleet/iris-forest", BASE=(HOME / "python_image").read_text().strip()),
         "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}},
         # It has no metrics itself, so by what the other server is asked.
         "autoscaling": {

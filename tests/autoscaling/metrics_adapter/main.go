@@ -243,7 +243,9 @@ func main() {
 	adapter := &cmd.AdapterBase{Name: "metrics-adapter"}
 	address := adapter.Flags().String("prometheus-url", "http://127.0.0.1:9090", "where Prometheus is")
 	file := adapter.Flags().String("config", "", "the file of the rules")
-	adapter.Flags().Parse(os.Args)
+	// Prometheus is asked anew each time; prometheus-adapter, in whose place this can stand, is not to wait for long.
+	adapter.Flags().Duration("metrics-relist-interval", 0, "not used")
+	orDie(adapter.Flags().Parse(os.Args))
 	var config struct{ Rules, ExternalRules []rule }
 	text, err := os.ReadFile(*file)
 	orDie(err)
