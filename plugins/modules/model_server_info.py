@@ -76,7 +76,7 @@ servers:
     autoscaling:
       description:
         - Between how many pods its autoscaler keeps it, and how many that wants now; null without one.
-        - RV(servers[].autoscaling.fault) says why it does not scale, as when a metric is missing, once that has lasted for a minute.
+        - Its C(fault) says why it does not scale, as when a metric is missing, once that has lasted for a minute.
       type: dict
       sample: {"min_replicas": 2, "max_replicas": 20, "desired_replicas": 3, "fault": ""}
     pods:
