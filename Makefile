@@ -168,6 +168,10 @@ build/automation/.complete: tests/automation/requirements.lock $(filter build/%,
 	@$(UV) pip sync --quiet --compile-bytecode --require-hashes --python build/automation/python/bin/python $<
 	@touch $@
 
+.PHONY: autoscaling
+autoscaling: env ## Run the tests of scaling by metrics of one's own, with a real Prometheus on the local fleet
+	@$(PYTEST) tests/autoscaling
+
 .PHONY: automation
 automation: env test-packages build/automation/.complete ## Run the tests of the automatic failover, some of them on the local fleet
 	@build/automation/python/bin/pytest $(SHOWN) tests/automation
@@ -217,7 +221,7 @@ test: env test-packages ## Run everything
 	part sanity $(PYTEST) -n 2 --dist loadfile tests/sanity; \
 	part doors $(MAKE) --no-print-directory doors; \
 	part versions $(MAKE) --no-print-directory versions; \
-	for target in fleet balancers conformance faults routes images stores automation molecule; do \
+	for target in fleet balancers conformance faults routes images stores autoscaling automation molecule; do \
 		part $$target $(MAKE) --no-print-directory SELECT="-m 'not slow'" $$target; \
 	done; \
 	if [ -n "$$failed" ]; then echo "Failed:$$failed"; exit 1; fi

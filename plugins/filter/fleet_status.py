@@ -212,6 +212,8 @@ def _cluster(
             for pod in server["pods"]
             if pod["error"]
         ]
+        if fault := (server.get("autoscaling") or {}).get("fault"):
+            problems.append(f"{name}: the autoscaler of {server['name']} does not scale: {_first_line(fault)}.")
     probe, stores = cluster.get("serving_status_probe") or {}, cluster.get("serving_status_stores") or {}
     wanted = {model["name"]: model for model in models}
     for model in [*wanted, *(other for other in served if other not in wanted)]:

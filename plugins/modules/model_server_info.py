@@ -74,9 +74,11 @@ servers:
       type: dict
       sample: {"half_plus_two": {"1": "sha256:6d9f4a…"}}
     autoscaling:
-      description: Between how many pods its autoscaler keeps it, and how many that wants now; null without one.
+      description:
+        - Between how many pods its autoscaler keeps it, and how many that wants now; null without one.
+        - Its C(fault) says why it does not scale, as when a metric is missing, once that has lasted for a minute.
       type: dict
-      sample: {"min_replicas": 2, "max_replicas": 20, "desired_replicas": 3}
+      sample: {"min_replicas": 2, "max_replicas": 20, "desired_replicas": 3, "fault": ""}
     pods:
       description:
         - Its pods, with whether each is ready, the state of each version of each model, the version that each label leads to, and

@@ -4,23 +4,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.execute import PodShell
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, Kind, wait_until
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError
 from ansible_collections.modelfleet.serving.plugins.module_utils._features import (
     model_server,
     model_server_info,
@@ -38,17 +42,21 @@ BUCKET_PYTHON = Path(__file__).resolve().parents[2] / "build" / "stores" / "pyth
 
 @dataclass
 class Lab:
-    """A namespace of its own in a real cluster, which takes only pods at the restricted level."""
+    """A namespace of its own in a real cluster, which takes only pods at the restricted level.
+
+    :param warnings: of all runs, in their order.
+    """
 
     session: Session
     connection: Json
     namespace: str
     image: str
+    warnings: list[str] = field(default_factory=list)
 
     def fill(self, *models: Json, check: bool = False, progress: list[str] | None = None, **more: Any) -> Json:
         """Run model_store by its own function."""
         given = {"name": "models", "size": "100Mi", "image": self.image, "models": list(models), "wait_timeout": 120}
-        return self._run(model_store.FEATURE, {**given, **more}, check, progress)
+        return self.run(model_store.FEATURE, {**given, **more}, check, progress)
 
     def serve(self, *versions: int, check: bool = False, progress: list[str] | None = None, **more: Any) -> Json:
         """Run model_server by its own function, for half_plus_two."""
@@ -61,29 +69,27 @@ class Lab:
             "drain_seconds": 5,
             "wait_timeout": 120,
         }
-        return self._run(model_server.FEATURE, {**given, **more}, check, progress)
+        return self.run(model_server.FEATURE, {**given, **more}, check, progress)
 
     def servers(self) -> list[Json]:
         """Give what model_server_info says."""
-        found: list[Json] = self._run(model_server_info.FEATURE, {}, False, None)["servers"]
+        found: list[Json] = self.run(model_server_info.FEATURE, {})["servers"]
         return found
 
     def scale(self, **given: Any) -> Json:
         """Run server_scale."""
-        return self._run(server_scale.FEATURE, {"name": "serving", "wait_timeout": 60, **given}, False, None)
+        return self.run(server_scale.FEATURE, {"name": "serving", "wait_timeout": 60, **given})
 
     def info(self) -> Json:
         """Give what model_store_info says of the store, verified."""
-        (store,) = self._run(model_store_info.FEATURE, {"verify": True}, False, None)["stores"]
+        (store,) = self.run(model_store_info.FEATURE, {"verify": True})["stores"]
         found: Json = store
         return found
 
-    def _run(self, feature: Feature, given: Json, check: bool, progress: list[str] | None) -> Json:
+    def run(self, feature: Feature, given: Json, check: bool = False, progress: list[str] | None = None) -> Json:
+        """Run a feature by its own function in the namespace."""
         params = {**self.connection, "namespace": self.namespace, **given}
-        validated = ArgumentSpecValidator(feature.arguments).validate(params)
-        assert not validated.error_messages, validated.error_messages
-        told = (progress if progress is not None else []).append
-        return feature.run(Call(validated.validated_parameters, check_mode=check, progress=told)).as_dict(diff=True)
+        return run_feature(feature, params, check, progress, self.warnings)
 
     def make(self, manifest: Json) -> Json:
         """Make an object as it is."""
@@ -118,6 +124,44 @@ class Lab:
 
     def pods(self, **labels: str) -> list[Json]:
         return self.session.find("v1", "Pod", self.namespace, labels=labels)
+
+
+def run_feature(
+    feature: Feature,
+    params: Json,
+    check: bool = False,
+    progress: list[str] | None = None,
+    warnings: list[str] | None = None,
+) -> Json:
+    """Run a feature by its own function."""
+    validated = ArgumentSpecValidator(feature.arguments).validate(params)
+    assert not validated.error_messages, validated.error_messages
+    told, warned = ((words if words is not None else []).append for words in (progress, warnings))
+    call = Call(validated.validated_parameters, check_mode=check, warn=warned, progress=told)
+    return feature.run(call).as_dict(diff=True)
+
+
+_numbers = itertools.count()
+
+
+@contextmanager
+def new_lab(name: str) -> Iterator[Lab]:
+    """Make a namespace whose name begins with this; it is removed afterwards, without waiting for it."""
+    kubeconfig = HOME / "kubeconfig"
+    if not kubeconfig.exists():
+        pytest.skip("no local fleet: `make fleet` makes one")
+    connection = {"kubeconfig": str(kubeconfig), "context": f"kind-{CLUSTER}"}
+    with connect({**connection, "request_timeout": 10.0}) as session:
+        image = (HOME / "server_image").read_text().strip()
+        lab = Lab(session, connection, f"{name}-{os.getpid()}-{next(_numbers)}", image)
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": lab.namespace, "labels": labels}}
+        session.request("POST", "/api/v1/namespaces", body=space)
+        try:
+            yield lab
+        finally:
+            with contextlib.suppress(ApiError):  # a volume of the test's may have had to go with it
+                session.request("DELETE", f"/api/v1/namespaces/{lab.namespace}", body={})
 
 
 def on_node(*command: str) -> str:

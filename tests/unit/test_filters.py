@@ -127,6 +127,15 @@ def test_a_wrong_prediction_and_a_missing_version() -> None:
     ]
 
 
+def test_an_autoscaler_that_does_not_scale() -> None:
+    bad = cluster("a")
+    scaling = {"min_replicas": 2, "max_replicas": 4, "desired_replicas": 2, "fault": "FailedGetPodsMetric: no metric x"}
+    bad["serving_status_servers"]["servers"][0]["autoscaling"] = scaling
+    told = "a: the autoscaler of serving does not scale: FailedGetPodsMetric: no metric x."
+    assert fleet_status([bad], MODELS)["problems"] == [told]
+    assert fleet_status([cluster("a")], MODELS)["problems"] == []
+
+
 def test_a_name_for_kubernetes() -> None:
     assert of_model("forest") == "forest"
     assert of_model("iris_forest") == "iris-forest-0254"

@@ -14,7 +14,11 @@ from _api_server import ApiServer
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import current_pods, is_ready, live_pods
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import not_ready, wait_ready
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import (
+    not_ready,
+    scaling_fault,
+    wait_ready,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import WaitError
@@ -200,6 +204,24 @@ def test_an_autoscaler_of_nodes_is_given_its_time(session: Session) -> None:
     with pytest.raises(WaitError, match="Insufficient cpu"):
         judged(stuck(60))
     assert "a Pending" in judged(stuck(60), event(stuck(60), "TriggeredScaleUp", kind="Normal"))
+
+
+def test_an_autoscaler_that_does_not_scale_says_why(session: Session) -> None:
+    def autoscaler(seconds: float, status: str = "False", **more: Any) -> Json:
+        active = {"type": "ScalingActive", "status": status, "reason": "FailedGetPodsMetric", "message": "no metric x."}
+        conditions = [
+            {"type": "AbleToScale", "status": "True", "reason": "SucceededGetScale"},
+            {**active, "lastTransitionTime": since(seconds)},
+        ]
+        live = manifest("HorizontalPodAutoscaler", {"conditions": conditions, **more}, {"minReplicas": 2})
+        return {**live, "apiVersion": "autoscaling/v2"}
+
+    assert scaling_fault(autoscaler(90)) == "FailedGetPodsMetric: no metric x"
+    assert scaling_fault(autoscaler(20)) == "", "new pods have no metrics yet"
+    assert scaling_fault(autoscaler(90, "True")) == ""
+    assert scaling_fault({"kind": "HorizontalPodAutoscaler"}) == ""
+    assert missing(session, autoscaler(0)) == "wants 0 pods of 2 at least: FailedGetPodsMetric: no metric x."
+    assert missing(session, autoscaler(0, desiredReplicas=2)) == "", "it serves, whatever its metrics"
 
 
 def manifest(kind: str, status: Json, spec: Json | None = None, api_version: str = "v1") -> Json:

@@ -43,6 +43,8 @@ _READY_AT_ONCE = frozenset(
     }
 )
 _AUTOSCALER_SECONDS = 20.0
+# Until then there may be no metrics of new pods yet.
+_METRICS_SECONDS = 60.0
 # Of more than these, a message says how many are in which state.
 _PODS_TOLD = 8
 _WORKLOADS = frozenset({"DaemonSet", "Deployment", "Job", "StatefulSet"})
@@ -294,7 +296,22 @@ def _autoscaler(session: Session, live: Json, objects: Objects) -> str:
     """Judge an autoscaler, which brings a new Deployment up to its least number of pods by itself."""
     status, least = live.get("status") or {}, live["spec"].get("minReplicas", 1)
     wanted = max(status.get("currentReplicas", 0), status.get("desiredReplicas", 0))
-    return f"wants {wanted} pods of {least} at least" if wanted < least else ""
+    if wanted >= least:
+        return ""
+    fault = _scaling_fault(live)
+    return f"wants {wanted} pods of {least} at least" + (f": {_words(fault)}" if fault else "")
+
+
+def scaling_fault(autoscaler: Json) -> str:
+    """Say why an autoscaler does not scale, in its controller's words; ``""`` when it does, or may soon."""
+    fault = _scaling_fault(autoscaler)
+    return _words(fault).rstrip(".") if fault and _has_stood(fault, _METRICS_SECONDS) else ""
+
+
+def _scaling_fault(autoscaler: Json) -> Json | None:
+    conditions = _conditions(autoscaler)
+    found = (conditions.get(name) for name in ("AbleToScale", "ScalingActive"))
+    return next((entry for entry in found if entry and entry["status"] == "False"), None)
 
 
 def _definition(session: Session, live: Json, objects: Objects) -> str:
@@ -347,17 +364,17 @@ def require_startable(session: Session, pod: Json, objects: Iterable[Json] = (),
             # A claim that is not bound yet may be soon, and a pod that is about to leave may free the room.
             message = condition.get("message", "")
             final = "not found" in message or "Insufficient" in message or "didn't match" in message
-            if final and _has_stood(condition) and not _room_is_made(pod, objects):
+            if final and _has_stood(condition, _AUTOSCALER_SECONDS) and not _room_is_made(pod, objects):
                 raise _hopeless(session, pod, objects, f"Unschedulable: {message}")
 
 
-def _has_stood(condition: Json) -> bool:
-    """Tell whether a condition is older than what an autoscaler takes to react."""
+def _has_stood(condition: Json, seconds: float) -> bool:
+    """Tell whether a condition is older than what its controller takes to react."""
     since = condition.get("lastTransitionTime")
     if since is None:
         return True
     age = datetime.now(UTC) - datetime.fromisoformat(since.replace("Z", "+00:00"))
-    return age.total_seconds() > _AUTOSCALER_SECONDS
+    return age.total_seconds() > seconds
 
 
 def _room_is_made(pod: Json, objects: Iterable[Json]) -> bool:

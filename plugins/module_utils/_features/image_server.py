@@ -26,6 +26,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._features.serve
     bundle_name,
     remove,
     require_replicas,
+    warn_of_scaling,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import (
     AUTOSCALING_OPTION,
@@ -72,7 +73,7 @@ def run(call: Call) -> Result:
         replicas = None if spec.autoscaling else spec.replicas
         changes = apply_server(call, session, bundle, workload, replicas, deadline)
         if params["wait"] and not call.check_mode:
-            wait_ready(session, bundle, deadline, call.progress)
+            warn_of_scaling(call, session, wait_ready(session, bundle, deadline, call.progress))
         return result_of(changes)
 
 

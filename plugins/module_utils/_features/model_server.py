@@ -36,6 +36,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._features.serve
     bundle_name,
     remove,
     require_replicas,
+    warn_of_scaling,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import (
     AUTOSCALING_OPTION,
@@ -146,6 +147,7 @@ def run(call: Call) -> Result:
         result = _told(result_of(told), retained)
         if params["wait"]:
             objects = wait_ready(session, bundle, deadline, call.progress)
+            warn_of_scaling(call, session, objects)
             pods = [pod for pod in pods_of(objects.get(workload), objects.values()) if is_ready(pod)]
             wait_served(session, _transports(session, pods), spec.models, deadline, call.progress)
         return result

@@ -9,6 +9,7 @@ from typing import Any
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import cluster_arguments
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready, live_pods
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import scaling_fault
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import bounds
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
@@ -54,12 +55,12 @@ def _server(session: Session, state: ServerState) -> dict[str, Any]:
     }
 
 
-def _autoscaling(live: Json | None) -> dict[str, int] | None:
+def _autoscaling(live: Json | None) -> Json | None:
     if live is None:
         return None
     low, high = bounds(live)
     desired = (live.get("status") or {}).get("desiredReplicas", 0)
-    return {"min_replicas": low, "max_replicas": high, "desired_replicas": desired}
+    return {"min_replicas": low, "max_replicas": high, "desired_replicas": desired, "fault": scaling_fault(live)}
 
 
 def _pod(session: Session, namespace: str, pod: Json, models: tuple[ServedModel, ...]) -> dict[str, Any]:

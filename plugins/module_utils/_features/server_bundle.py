@@ -15,11 +15,17 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.change
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.fields import owned_fields
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.raised import respecting
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_gone, wait_ready
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import (
+    Objects,
+    scaling_fault,
+    wait_gone,
+    wait_ready,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import prepare, with_replicas
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import METRICS_APIS
 
 
 def bundle_name(server: str) -> str:
@@ -77,6 +83,25 @@ def find_former(session: Session, bundle: Bundle, workload: Ref) -> Json | None:
 def _with(bundle: Bundle, ref: Ref, change: Callable[[Json], Json]) -> Bundle:
     objects = tuple(change(manifest) if Ref.of(manifest) == ref else manifest for manifest in bundle.objects)
     return replace(bundle, objects=objects)
+
+
+def warn_of_scaling(call: Call, session: Session, objects: Objects) -> None:
+    """Warn when the autoscaler of a server that is ready can't scale it: nothing else would tell before the load comes.
+
+    :param objects: those of the server.
+    """
+    for ref, live in objects.items():
+        if ref.kind != "HorizontalPodAutoscaler":
+            continue
+        apis = {METRICS_APIS[metric["type"]] for metric in live["spec"].get("metrics") or ()}
+        missing = [api for api in sorted(apis) if session.api_version(api, "") is None]
+        if missing:
+            call.warn(
+                f"cluster {session.name}: {ref} can't scale: nothing in the cluster serves {' and '.join(missing)}. "
+                "Install what does: a metrics server, or an adapter such as prometheus-adapter."
+            )
+        elif fault := scaling_fault(live):
+            call.warn(f"cluster {session.name}: {ref} does not scale: {fault}.")
 
 
 def remove(call: Call, server: str, namespace: str, deadline: Deadline) -> Result:

@@ -24,7 +24,14 @@ AUTOSCALING_OPTION: dict[str, Any] = {
         "behavior": {"type": "dict", "default": {}},
     },
 }
-_METRIC_TYPES = ("ContainerResource", "External", "Object", "Pods", "Resource")
+# The types of metrics, with the API that serves each.
+METRICS_APIS = {
+    "ContainerResource": "metrics.k8s.io",
+    "External": "external.metrics.k8s.io",
+    "Object": "custom.metrics.k8s.io",
+    "Pods": "custom.metrics.k8s.io",
+    "Resource": "metrics.k8s.io",
+}
 
 
 @dataclass(frozen=True)
@@ -71,10 +78,10 @@ def read_autoscaling(params: Mapping[str, Any] | None, resources: Mapping[str, A
                 hint=f"Set resources.requests.{name}.",
             )
     for metric in params["metrics"]:
-        if metric.get("type") not in _METRIC_TYPES:
+        if metric.get("type") not in METRICS_APIS:
             raise InputError(
                 f"autoscaling.metrics: {metric.get('type')!r} is no type of metric.",
-                hint=f"Use one of {', '.join(_METRIC_TYPES)}, as spec.metrics of a HorizontalPodAutoscaler does.",
+                hint=f"Use one of {', '.join(METRICS_APIS)}, as spec.metrics of a HorizontalPodAutoscaler does.",
             )
     if params["cpu"] is None and params["memory"] is None and not params["metrics"]:
         raise InputError("autoscaling has nothing to scale by.", hint="Set cpu, memory or metrics.")
