@@ -62,7 +62,8 @@ def run(feature: Feature, given: Mapping[str, Any]) -> Json:
     validated = ArgumentSpecValidator(feature.arguments).validate(dict(given))
     if validated.error_messages:
         raise ValueError("; ".join(validated.error_messages))
-    return feature.run(Call(validated.validated_parameters)).as_dict(diff=False)
+    result: Json = json.loads(json.dumps(feature.run(Call(validated.validated_parameters)).as_dict(diff=False)))
+    return result
 
 
 def node(cluster: str) -> str:
