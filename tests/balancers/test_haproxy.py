@@ -188,6 +188,14 @@ def test_rejected_configuration_is_rolled_back(lab: Lab, monkeypatch: pytest.Mon
     assert not lab.run().changed
 
 
+def test_to_judge_a_configuration_takes_no_answer_for_a_name(lab: Lab, tmp_path: Path) -> None:
+    judged = tmp_path / "judged.cfg"
+    members = [{**lab.params()["members"][0], "address": "localhost"}]
+    lab.run(members=members, haproxy={"validate_command": ["tee", str(judged)]}, wait=False)
+    assert " init-addr none resolvers names" in judged.read_text()
+    assert " init-addr last,libc,none resolvers names" in lab.config.read_text()
+
+
 def test_foreign_configuration_is_left_alone(lab: Lab) -> None:
     lab.config.write_text("# mine\n")
     with pytest.raises(BalancerError, match="is not managed"):

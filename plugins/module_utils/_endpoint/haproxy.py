@@ -46,6 +46,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.hapro
     read_definition,
     render,
     servers_of,
+    without_lookups,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import (
     Observed,
@@ -341,10 +342,11 @@ class HAProxy:
             command = [program, "-c", "-f", "/dev/stdin"] if program else []
         if not command:
             return
+        text = without_lookups(self._wanted(plan))
         try:
             # Not run_command: the door inside the controller has no AnsibleModule.
             verdict = subprocess.run(  # pylint: disable=ansible-bad-function
-                command, input=self._wanted(plan), capture_output=True, text=True, timeout=60, check=False
+                command, input=text, capture_output=True, text=True, timeout=60, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise BalancerError(

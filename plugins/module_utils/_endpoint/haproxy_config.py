@@ -49,6 +49,8 @@ OWNERSHIP = "# Managed by modelfleet.serving.global_endpoint: its next run undoe
 # Ends the name of the server by which a member stands by; no member's name has a dot.
 STANDBY = ".standby"
 _DEFINITION = "# modelfleet-endpoint: "
+# How a server gets its first address.
+_LOOKUPS = "init-addr last,libc,none"
 # Beside the body, a buffer holds the headers and what HAProxy reserves for rewriting them.
 _BUFFER_RESERVE = 32 * 1024
 
@@ -95,7 +97,7 @@ defaults
     balance random(2)
     default-server inter {{ milliseconds(settings.check_interval) }} fastinter {{ milliseconds(settings.check_interval / 5) }} fall 2 rise 2
     default-server on-marked-down shutdown-sessions
-{%- if named %} init-addr last,libc,none resolvers names resolve-prefer ipv4{% endif %}
+{%- if named %} {{ lookups }} resolvers names resolve-prefer ipv4{% endif %}
 
     http-error status 400 content-type application/json string '{ "error": "The request is malformed." }'
     http-error status 408 content-type application/json string '{ "error": "The request did not come in whole in time." }'
@@ -271,6 +273,11 @@ def _without_traffic(member: Member) -> Member:
     return replace(member, weight=1, state="active")
 
 
+def without_lookups(text: str) -> str:
+    """Give a file that HAProxy can judge without looking up a name: that of a dead cluster may take it seconds."""
+    return text.replace(f" {_LOOKUPS} ", " init-addr none ")
+
+
 def read_definition(text: str) -> tuple[bool, Endpoint | None]:
     """Tell whether a file is ours, and what it defines.
 
@@ -343,6 +350,7 @@ def _render(
         settings=settings,
         endpoint=endpoint,
         named=named,
+        lookups=_LOOKUPS,
         trying=[model for model in endpoint.models if model.try_timeout] if endpoint else [],
         buffer=settings["max_body"] + _BUFFER_RESERVE,
         hard_stop=max(30, math.ceil(2 * longest)),
