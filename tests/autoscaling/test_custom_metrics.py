@@ -4,17 +4,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from _lab import HOME, Lab
+from _lab import HOME, Lab, nothing_lost
 from pipeline import CHECKOUT, Pipeline, autoscaler, documented, eventually, load_image
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster import readiness
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
 from ansible_collections.modelfleet.serving.plugins.module_utils._features import image_server, model_server
 
 Json = dict[str, Any]
@@ -36,29 +32,6 @@ def by_requests(a_second: int, low: int, high: int) -> Json:
 def fill(lab: Lab, pods: int = 0) -> None:
     entry = {"name": "half_plus_two", "source": str(HOME / "models" / "half_plus_two"), "versions": [1]}
     lab.fill(entry, **({"per_pod": {"server": "serving", "pods": pods}} if pods else {}))
-
-
-@contextmanager
-def load(lab: Lab) -> Iterator[None]:
-    """Ask for up to twenty predictions a second, by the API server on 127.0.0.1, which takes any pod; none may fail."""
-    path = f"/api/v1/namespaces/{lab.namespace}/services/serving:rest/proxy/v1/models/half_plus_two:predict"
-    stop, lost = threading.Event(), []
-
-    def ask() -> None:
-        while not stop.wait(0.05):
-            try:
-                assert lab.session.request("POST", path, body={"instances": [1.0]}) == {"predictions": [2.5]}
-            except ServingError as error:
-                lost.append(str(error))
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-    assert lost == []
 
 
 def server(lab: Lab) -> Json:
@@ -94,7 +67,7 @@ def test_a_server_scales_by_its_requests(lab: Lab, pipeline: Pipeline, monkeypat
     read = eventually(lambda: autoscaler(lab, "serving")["status"].get("currentMetrics"), seconds=SECONDS)
     assert (read[0]["pods"]["metric"]["name"], read[0]["pods"]["current"]) == (METRIC, {"averageValue": "0"})
     assert list(pipeline.of_pods(lab.namespace, METRIC).values()) == ["0"], "probes are no load"
-    with load(lab):
+    with nothing_lost(lab):
         eventually(lambda: scaled_to(lab, 3), seconds=SECONDS)
         (read,) = autoscaler(lab, "serving")["status"]["currentMetrics"]
         assert read["pods"]["current"]["averageValue"] != "0"
@@ -156,7 +129,7 @@ def test_an_image_and_pods_with_volumes_of_their_own_scale_too(lab: Lab, pipelin
     lab.serve(1, **wanted)
     lab.run(image_server.FEATURE, forest)
     assert counts(lab) == {"forest": 1, "serving": 2}
-    with load(lab):
+    with nothing_lost(lab):
         eventually(lambda: counts(lab) == {"forest": 2, "serving": 3}, seconds=SECONDS)
         assert lab.serve(1, **wanted)["changed"] is False
         assert lab.run(image_server.FEATURE, forest)["changed"] is False

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, Kind, wait_until
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError, ServingError
 from ansible_collections.modelfleet.serving.plugins.module_utils._features import (
     model_server,
     model_server_info,
@@ -188,3 +189,36 @@ def object_store(address: str, folder: Path) -> Iterator[Json]:
             yield {"type": "s3", "provider": "Other", **keys}
         finally:
             process.stdin.close()
+
+
+@contextmanager
+def nothing_lost(lab: Lab) -> Iterator[None]:
+    """Ask the Service for up to twenty predictions a second, of which none may fail.
+
+    By the API server on 127.0.0.1, which takes any pod that is ready.
+    """
+    path = f"/api/v1/namespaces/{lab.namespace}/services/serving:rest/proxy/v1/models/half_plus_two:predict"
+    stop, lost, right = threading.Event(), [], 0
+
+    def ask() -> None:
+        nonlocal right
+        while not stop.wait(0.05):
+            try:
+                answer = lab.session.request("POST", path, body={"instances": [1.0]})
+            except ServingError as error:
+                lost.append(str(error))
+                continue
+            if answer == {"predictions": [2.5]}:
+                right += 1
+            else:
+                lost.append(str(answer))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    assert lost == []
+    assert right > 20

@@ -4,18 +4,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from _lab import HOME, Lab
+from _lab import HOME, Lab, nothing_lost
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import claims_of, is_ready, live_pods
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, ServingError
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
 Json = dict[str, Any]
 COMPONENT = {"app.kubernetes.io/component": "server"}
@@ -34,32 +31,6 @@ def pods(lab: Lab) -> dict[str, Json]:
 
 def uids(lab: Lab) -> dict[str, str]:
     return {name: pod["metadata"]["uid"] for name, pod in pods(lab).items()}
-
-
-@contextmanager
-def nothing_lost(lab: Lab) -> Iterator[None]:
-    """Ask the Service for predictions all the time, of which none may fail."""
-    path = f"/api/v1/namespaces/{lab.namespace}/services/serving:rest/proxy/v1/models/half_plus_two:predict"
-    stop, lost, right = threading.Event(), [], 0
-
-    def ask() -> None:
-        nonlocal right
-        while not stop.wait(0.05):
-            try:
-                answer = lab.session.request("POST", path, body={"instances": [1.0]})
-                right += answer == {"predictions": [2.5]}
-            except ServingError as error:
-                lost.append(str(error))
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-    assert lost == []
-    assert right > 20
 
 
 def actions(result: Json) -> dict[str, str]:
