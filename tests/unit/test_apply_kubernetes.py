@@ -208,6 +208,21 @@ def test_what_is_being_deleted_is_made_anew(real: Cluster, monkeypatch: pytest.M
     assert "deletionTimestamp" not in new["metadata"]
 
 
+def test_what_is_being_deleted_is_not_deleted_again(real: Cluster) -> None:
+    """A finalizer may hold it for long, and a Service stays until the garbage collector has seen it."""
+    held = real.config("leaves")
+    held["metadata"]["finalizers"] = ["example.org/held"]
+    real.apply(held, real.config("stays"))
+    assert real.apply(real.config("stays")) == {"ConfigMap leaves": "deleted", "ConfigMap stays": "unchanged"}
+    assert real.live("ConfigMap", "leaves") is not None
+    # One more to apply and one less, so that the members are looked through.
+    assert real.apply(real.config("other"), check=True) == {"ConfigMap stays": "deleted", "ConfigMap other": "created"}
+    assert real.apply(real.config("other")) == {"ConfigMap stays": "deleted", "ConfigMap other": "created"}
+    path = f"/api/v1/namespaces/{real.namespace}/configmaps/leaves"
+    patch = {"metadata": {"finalizers": None}}
+    real.session.request("PATCH", path, body=patch, content_type="application/merge-patch+json")
+
+
 def test_what_the_server_warns_of_is_passed_on_once(real: Cluster, kubernetes: _kubernetes.Kubernetes) -> None:
     labels = {"metadata": {"labels": {"pod-security.kubernetes.io/warn": "restricted"}}}
     path = f"/api/v1/namespaces/{real.namespace}"
