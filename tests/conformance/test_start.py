@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import pytest
 import saved_models
 from conftest import config
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from servers import Server, launch, listening, wait_until
+from servers import DEFAULT_COMMAND, OURS, Server, launch, listening, wait_until
 
 ONE = {"instances": [1.0]}
 
@@ -154,3 +157,15 @@ def test_warm_up(start: Any, launched: Any, tmp_path: Path) -> None:
         assert "Number of warmup records read: 2" in server.log.read_text()
     text = ended(launched(["--model_name=m", f"--model_base_path={tmp_path}/bad", "--max_num_load_retries=0"]))
     assert 'Serving signature key "nothing" not found.' in text
+
+
+def test_the_libraries_may_be_loaded_before_the_rest_is_imported(request: pytest.FixtureRequest) -> None:
+    """A slow disk or a busy processor decides which thread is first; each order must work."""
+    if request.config.getoption("--server-command") != DEFAULT_COMMAND:
+        pytest.skip("of our own server")
+    program = "from prediction_server import tensorflow_c as c; c.library(); from prediction_server import rest, rpc"
+    environment = os.environ | {"PYTHONPATH": f"{OURS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert loaded.returncode == 0, loaded.stderr

@@ -74,8 +74,10 @@ class Library:
     """The loaded shared libraries, with typed functions as attributes. Thread-safe; calls release Python's lock."""
 
     def __init__(self, directory: Path) -> None:
-        framework = ctypes.CDLL(str(directory / "libtensorflow_framework.so.2"), mode=ctypes.RTLD_GLOBAL)
-        main = ctypes.CDLL(str(directory / "libtensorflow_cc.so.2"), mode=ctypes.RTLD_GLOBAL)
+        # Not RTLD_GLOBAL: they export the symbols of their own BoringSSL, to which an OpenSSL that is loaded later
+        # would be bound, and crash.
+        framework = ctypes.CDLL(str(directory / "libtensorflow_framework.so.2"))
+        main = ctypes.CDLL(str(directory / "libtensorflow_cc.so.2"))
         for name, (result, arguments) in _PROTOTYPES.items():
             function = getattr(main, name, None) or getattr(framework, name)
             function.restype, function.argtypes = result, arguments
