@@ -384,8 +384,8 @@ def _prune(
         for namespace in (applyset.namespace, *sorted(record.namespaces)):
             for manifest in session.find(api_version, kind, namespace, labels=applyset.member_labels):
                 ref = Ref.of(manifest)
-                # A label may be copied by anyone; what we never applied is not ours to delete. What a run before this one
-                # has deleted may still be there, until the garbage collector has seen it.
+                # A label may be copied by anyone; what we never applied is not ours to delete. What a run before this
+                # one has deleted may still be there, until the garbage collector has seen it.
                 leaves = "deletionTimestamp" in manifest["metadata"]
                 if ref.identity not in keep and not leaves and owned_fields(manifest, FIELD_MANAGER):
                     doomed[ref] = manifest
