@@ -174,7 +174,8 @@ def _refuse_grpc_of_another(
                     f"cluster {session.name}: gRPC for {spec.host or 'any host'} already leads to the server {other}, "
                     f"by {live['kind']} {spec.namespace}/{live['metadata']['name']}, and a gRPC call does not show its "
                     f"model, so it can't lead to {spec.server} too.",
-                    hint="Give each server's models a hostname of their own, or set grpc to false.",
+                    hint="Give each server's models a hostname of their own, or set grpc to false. A route whose model "
+                    f"is served no more goes by model_route (model={told.get(MODEL_LABEL)}, state=absent).",
                 )
 
 
