@@ -186,7 +186,8 @@ options:
   grpc_tls:
     description:
       - Serve gRPC by TLS. REST stays plain, since TensorFlow Serving has no TLS for it.
-      - The server reads the certificate when a pod starts; restart the pods when it was renewed.
+      - The server reads the certificate when a pod starts, so a run that finds a renewed one replaces the pods, as in
+        any rollout.
     type: dict
     suboptions:
       secret:

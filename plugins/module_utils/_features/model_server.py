@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -30,7 +31,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.raised
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import wait_ready
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
-from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, ServingError
+from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError, InputError, ServingError
 from ansible_collections.modelfleet.serving.plugins.module_utils._features.server_bundle import (
     apply_server,
     bundle_name,
@@ -122,6 +123,8 @@ def run(call: Call) -> Result:
     if own:
         _require_several(asked)
     with connect(params, call.warn) as session:
+        if asked.grpc_tls:
+            asked = replace(asked, grpc_tls=_certified(call, session, asked.grpc_tls, namespace))
         claim = _own_claim(session, asked, call.check_mode) if own else _claim(session, given, call.check_mode)
         spec = _placed(session, asked, claim)
         config = _config(session, spec)
@@ -172,6 +175,36 @@ def _claim(session: Session, given: Mapping[str, Any], check: bool) -> Json | No
             hint="Name a store that was made without per_pod, or set store_per_pod for that server.",
         )
     return claim
+
+
+def _certified(call: Call, session: Session, tls: GrpcTls, namespace: str) -> GrpcTls:
+    """Add the digest of the certificates, so that a rollout follows when they were renewed.
+
+    :raises InputError: when the Secret is not there or lacks a key, for which the pods would wait.
+    """
+    ref = Ref("v1", "Secret", tls.secret, namespace)
+    try:
+        secret = session.get(ref)
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        call.warn(
+            f"cluster {session.name}: {ref} may not be read, so pods are not replaced when its certificate is renewed."
+        )
+        return tls
+    if secret is None and call.check_mode:  # a task before this one may be about to make it
+        return tls
+    data = (secret or {}).get("data") or {}
+    certificates = ["tls.crt", *(["ca.crt"] if tls.verify_clients else [])]
+    if missing := [key for key in (*certificates, "tls.key") if not data.get(key)]:
+        lacks = f"has no {', '.join(missing)}" if secret else "is not there"
+        raise InputError(
+            f"cluster {session.name}: grpc_tls.secret: {ref} {lacks}.",
+            hint="Make it in that namespace, by cert-manager for example, or correct the name.",
+        )
+    # Not the key: what the certificate is, everybody may know.
+    public = json.dumps([data[key] for key in certificates])
+    return replace(tls, digest=hashlib.sha256(public.encode()).hexdigest()[:16])
 
 
 def _require_several(spec: ServerSpec) -> None:

@@ -79,10 +79,12 @@ class GrpcTls:
 
     :param secret: a Secret with ``tls.crt`` and ``tls.key``, and for ``verify_clients`` also ``ca.crt``.
     :param verify_clients: whether clients must show a certificate of that authority (mTLS).
+    :param digest: of the certificates in it; pods with another one are replaced.
     """
 
     secret: str
     verify_clients: bool = False
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -271,6 +273,8 @@ def _tls_config_container(spec: ServerSpec, tls: GrpcTls) -> Json:
         "env": [
             {"name": "OUTPUT", "value": _TLS_CONFIG_PATH},
             {"name": "VERIFY_CLIENTS", "value": "true" if tls.verify_clients else ""},
+            # Nobody reads it, but the server reads its certificate only at its start.
+            {"name": "CERTIFICATE_DIGEST", "value": tls.digest},
         ],
         "securityContext": container_security(),
         "volumeMounts": [
