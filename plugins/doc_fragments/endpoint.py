@@ -237,6 +237,14 @@ options:
         description: Name or address of a map of Certificate Manager, in place of O(google_cloud.certificates). None
           when it is created.
         type: str
+      domains:
+        description:
+          - Host names for each of which Google makes a certificate and renews it. With any, the endpoint speaks HTTPS.
+          - A certificate is there once the name leads to the endpoint's address; until then, and for up to an hour
+            after, TLS fails for it.
+          - V([]) when it is created.
+        type: list
+        elements: str
       address:
         description:
           - Name of a global external address that somebody has reserved, on which the endpoint then is. It is used as
@@ -252,8 +260,8 @@ options:
         type: list
         elements: int
       labels:
-        description: Labels of the forwarding rules, for people and bills. Give all of them at once. V({}) when it is
-          created.
+        description: Labels of the forwarding rules and of the address, for people and bills. Give all of them at once.
+          V({}) when it is created.
         type: dict
       health_check_type:
         description: How Google checks members that have a zone. V(HTTP) when it is created.

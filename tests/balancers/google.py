@@ -42,6 +42,7 @@ _RESOURCES = (
     "networkEndpointGroups",
     "backendServices",
     "globalAddresses",
+    "sslCertificates",
     "targetHttpProxies",
     "targetHttpsProxies",
     "globalForwardingRules",
@@ -63,7 +64,13 @@ _REFERENCES = {
     "sslCertificates": ("sslCertificates",),
     "certificateMap": ("certificateMaps",),
 }
-_NO_FINGERPRINT = ("healthChecks", "globalNetworkEndpointGroups", "networkEndpointGroups", "globalAddresses")
+_NO_FINGERPRINT = (
+    "healthChecks",
+    "globalNetworkEndpointGroups",
+    "networkEndpointGroups",
+    "globalAddresses",
+    "sslCertificates",
+)
 _RETRIES = ("5xx", "gateway-error", "connect-failure", "retriable-4xx", "refused-stream", "reset")
 _FAULTS = {
     "throttled": (429, "rateLimitExceeded"),
@@ -306,6 +313,7 @@ class Google(Cloud):
             shown["fingerprint"] = fingerprint(shown)
         if resource == "globalForwardingRules":
             shown["IPAddress"] = self.objects[canonical(stored["IPAddress"])]["address"]
+        if resource in ("globalForwardingRules", "globalAddresses"):
             shown["labelFingerprint"] = fingerprint(stored.get("labels", {}))
         if resource == "globalAddresses":
             used = [
@@ -526,6 +534,10 @@ class Google(Cloud):
         matchers = {matcher["name"]: matcher for matcher in body.get("pathMatchers", [])}
         named = [rule["pathMatcher"] for rule in body.get("hostRules", [])]
         need(sorted(named) == sorted(matchers), "hostRules and pathMatchers do not match")
+        hosts = [host for rule in body.get("hostRules", []) for host in rule["hosts"]]
+        need(len(set(hosts)) == len(hosts), "a host has two hostRules")
+        for name in matchers:
+            need(re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name), f"a pathMatcher has the name {name}")
         for matcher in matchers.values():
             self._check_route(matcher, "default")
             rules = matcher.get("routeRules", [])
@@ -557,8 +569,14 @@ class Google(Cloud):
         rewrite = action.get("urlRewrite", {}).get("hostRewrite", "x")
         need(1 <= len(rewrite) <= 255, "hostRewrite is out of range")
 
+    def _check_sslCertificates(self, key: str, body: Json) -> None:  # noqa: N802
+        need(key not in self.objects, "a certificate cannot be changed")
+        need(body.get("type") == "MANAGED", "only managed ones are made here")
+        need(1 <= len(body["managed"]["domains"]) <= 100, "1 to 100 domains are needed")
+
     def _check_targetHttpsProxies(self, _key: str, body: Json) -> None:  # noqa: N802
         need(body.get("sslCertificates") or body.get("certificateMap"), "an HTTPS proxy needs a certificate")
+        need(len(body.get("sslCertificates", [])) <= 15, "a proxy takes 15 certificates")
 
     def _check_globalForwardingRules(self, key: str, body: Json) -> None:  # noqa: N802
         need(body.get("loadBalancingScheme") == "EXTERNAL_MANAGED", "another kind of load balancer")
@@ -635,9 +653,11 @@ class Google(Cloud):
         del self.objects[next(key for key in self._kind(kind) if re.fullmatch(name, key.rsplit("/", 1)[-1]))]
 
 
-def route(found: Json, path: str) -> Json:
+def route(found: Json, path: str, host: str = "") -> Json:
     """Give what a URL map does with a request."""
-    for matcher in found.get("pathMatchers", []):
+    matchers = {matcher["name"]: matcher for matcher in found.get("pathMatchers", [])}
+    named = {name: matchers[rule["pathMatcher"]] for rule in found.get("hostRules", []) for name in rule["hosts"]}
+    if matcher := named.get(host) or named.get("*"):
         for rule in matcher.get("routeRules", []):
             for match in rule["matchRules"]:
                 full, prefix = match.get("fullPathMatch"), match.get("prefixMatch")

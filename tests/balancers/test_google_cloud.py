@@ -221,6 +221,10 @@ def test_models_have_timeouts_hosts_and_tries(lab: GoogleLab) -> None:
         action = route(found, path)
         assert action["timeout"] == {"seconds": "30", "nanos": 0}
         assert "urlRewrite" not in action
+    # By its host, gRPC has the model's own timeout.
+    assert route(found, "/tensorflow.serving/Predict", "iris.example.org")["timeout"]["seconds"] == "2"
+    # A path tells more than the host does.
+    assert route(found, "/v1/models/half_plus_two:predict", "iris.example.org")["timeout"]["seconds"] == "30"
     assert lab.cloud.find("models-a", "backendServices")["timeoutSec"] == 30
     lab.run(models=models, google_cloud={"retries": 0})
     assert "retryPolicy" not in route(lab.cloud.find("models", "urlMaps"), "/v1/models/iris:predict")
@@ -234,6 +238,7 @@ def test_https_and_back(lab: GoogleLab) -> None:
     lab.run(google_cloud={"certificates": ["site"], "labels": {"team": "ml"}})
     rule = cloud.find("models-https", "forwardingRules")
     assert (rule["portRange"], rule["labels"]) == ("443-443", {"team": "ml"})
+    assert cloud.find("models", "addresses")["labels"] == {"team": "ml"}
     assert canonical(rule["target"]).endswith("/targetHttpsProxies/models")
     assert cloud._kind("targetHttpProxies") == {}
     assert cloud.find("models", "addresses")["address"] == address
@@ -247,12 +252,42 @@ def test_https_and_back(lab: GoogleLab) -> None:
     proxy = cloud.find("models", "targetHttpsProxies")
     assert (proxy["sslCertificates"][0][-5:], proxy["certificateMap"]) == ("/site", "")
     lab.settled()
-    with pytest.raises(InputError, match="exclude each other"):
-        lab.run(google_cloud={"certificates": ["site"], "certificate_map": "sites"})
+    for key, value in (("certificates", ["site"]), ("domains", ["a.example.org"])):
+        with pytest.raises(InputError, match="certificate_map excludes certificates and domains"):
+            lab.run(google_cloud={"certificates": [], "certificate_map": "sites", key: value})
     lab.run(google_cloud={"certificates": []})
     assert lab.shares() == THIRDS
     assert cloud._kind("targetHttpsProxies") == {}
     lab.settled()
+
+
+def test_google_makes_certificates(lab: GoogleLab) -> None:
+    cloud = lab.cloud
+
+    def certified() -> set[str]:
+        """Give the domains whose certificates the proxy shows."""
+        shown = [canonical(text) for text in cloud.find("models", "targetHttpsProxies")["sslCertificates"]]
+        return {domain for key in shown for domain in cloud.objects[key].get("managed", {}).get("domains", ["site"])}
+
+    foretold = lab.run(check=True, google_cloud={"domains": ["b.example.org", "a.example.org"]})
+    done = lab.run(google_cloud={"domains": ["b.example.org", "a.example.org"]})
+    assert foretold.diff == done.diff
+    assert certified() == {"a.example.org", "b.example.org"}
+    lab.settled()
+    kept = cloud._kind("sslCertificates").keys()
+    # The certificate of a domain that stays is not made anew.
+    lab.run(google_cloud={"domains": ["c.example.org", "b.example.org"], "certificates": ["site"]})
+    assert certified() == {"site", "b.example.org", "c.example.org"}
+    assert len(cloud._kind("sslCertificates").keys() & kept) == 2
+    lab.settled()
+    with pytest.raises(InputError, match="16 certificates and domains are too many"):
+        lab.run(google_cloud={"domains": [f"m{number}.example.org" for number in range(15)]})
+    lab.run(google_cloud={"domains": [], "certificates": []})
+    assert list(cloud._kind("sslCertificates")) == [f"projects/{PROJECT}/global/sslCertificates/site"]
+    lab.settled()
+    lab.run(google_cloud={"domains": ["a.example.org"]})
+    lab.remove()
+    assert cloud.ours() == []
 
 
 RESERVED = f"projects/{PROJECT}/global/addresses/front"

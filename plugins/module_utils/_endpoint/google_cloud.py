@@ -40,6 +40,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.googl
     BASE,
     GROUPS,
     KINDS,
+    LABELLED,
     Json,
     Place,
     Ref,
@@ -522,7 +523,7 @@ def _resolved(found: _Found, ref: Ref) -> Json | None:
 
 
 def _is_labelled(ref: Ref, wanted: Wanted, present: Mapping[str, Any]) -> bool:
-    return ref.kind != "globalForwardingRules" or bool((present.get("labels") or {}) == wanted.labels)
+    return ref.kind not in LABELLED or bool((present.get("labels") or {}) == wanted.labels)
 
 
 def _amiss(ref: Ref, wanted: Wanted, found: _Found) -> tuple[list[Json], list[Json]]:

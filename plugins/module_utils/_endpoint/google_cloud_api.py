@@ -54,6 +54,7 @@ _ARGUMENTS = {
     "networkEndpointGroups": "networkEndpointGroup",
     "backendServices": "backendService",
     "globalAddresses": "address",
+    "sslCertificates": "sslCertificate",
     "targetHttpProxies": "targetHttpProxy",
     "targetHttpsProxies": "targetHttpsProxy",
     "globalForwardingRules": "forwardingRule",

@@ -30,6 +30,7 @@ Json = dict[str, Any]
 _API = "https://www.googleapis.com/compute/v1/"
 _MOST_CHARACTERS = 2048
 _MOST_MEMBERS = 50
+_MOST_CERTIFICATES = 15
 # What a network endpoint group may take before the next one is used. It only has to be more than there ever is: who
 # gets how much is said by the URL map, and the other groups of a backend service are for members that fail.
 _RATE = 1_000_000.0
@@ -45,11 +46,14 @@ KINDS = (
     "networkEndpointGroups",
     "backendServices",
     "globalAddresses",
+    "sslCertificates",
     "targetHttpProxies",
     "targetHttpsProxies",
     "globalForwardingRules",
 )
 GROUPS = ("globalNetworkEndpointGroups", "networkEndpointGroups")
+# What can have labels, of these.
+LABELLED = ("globalAddresses", "globalForwardingRules")
 # What is made before the URL map refers to it.
 BASE = ("healthChecks", *GROUPS, "backendServices")
 _PATHS = {
@@ -124,7 +128,7 @@ class Wanted:
 
     :param objects: bodies, in the order in which they are made.
     :param inside: what a network endpoint group holds; ``None`` for nothing.
-    :param labels: of the forwarding rules.
+    :param labels: of the forwarding rules and the address.
     """
 
     objects: dict[Ref, Json]
@@ -189,15 +193,33 @@ def wanted_map(place: Place, endpoint: Endpoint, closed: bool = False) -> Json:
     body: Json = {"name": place.url_map, "description": encode(endpoint)}
     if closed:
         return {**body, "defaultUrlRedirect": dict(_CLOSED)}
-    models = endpoint.models
-    usual = _action(place, endpoint, max(model.timeout for model in models), None, None)
-    hosts = {model.host for model in models}
-    if len(hosts) == 1 and (host := hosts.pop()):
-        usual["urlRewrite"] = {"hostRewrite": host}
-    body["defaultRouteAction"] = usual
+    hosts = {model.host for model in endpoint.models}
+    rules = _rules(place, endpoint)
+    body["defaultRouteAction"] = _usual(place, endpoint, "*" if len(hosts) > 1 else hosts.pop())
     body["hostRules"] = [{"hosts": ["*"], "pathMatcher": "models"}]
+    body["pathMatchers"] = [{"name": "models", "defaultRouteAction": body["defaultRouteAction"], "routeRules": rules}]
+    # gRPC's path tells no model, so by its host a model's calls have the timeout that is its own.
+    for host in sorted(filter(None, hosts)):
+        name = f"host-{_digest(host)}"
+        body["hostRules"].append({"hosts": [host], "pathMatcher": name})
+        usual = _usual(place, endpoint, host)
+        body["pathMatchers"].append({"name": name, "defaultRouteAction": usual, "routeRules": rules})
+    return body
+
+
+def _usual(place: Place, endpoint: Endpoint, host: str | None) -> Json:
+    """Give what becomes of requests whose path tells no model.
+
+    :param host: of the only models that are meant; ``*`` for all models, which do not have the same host.
+    """
+    models = [model for model in endpoint.models if host in ("*", model.host)]
+    return _action(place, endpoint, max(model.timeout for model in models), None, None if host == "*" else host)
+
+
+def _rules(place: Place, endpoint: Endpoint) -> list[Json]:
+    """Give the routes of the models' paths."""
     rules = []
-    for number, model in enumerate(models):
+    for number, model in enumerate(endpoint.models):
         path = f"/v1/models/{model.name}"
         rules.append(
             {
@@ -211,8 +233,7 @@ def wanted_map(place: Place, endpoint: Endpoint, closed: bool = False) -> Json:
                 "routeAction": _action(place, endpoint, model.timeout, model.try_timeout, model.host),
             }
         )
-    body["pathMatchers"] = [{"name": "models", "defaultRouteAction": usual, "routeRules": rules}]
-    return body
+    return rules
 
 
 def _action(place: Place, endpoint: Endpoint, timeout: float, try_timeout: float | None, host: str | None) -> Json:
@@ -269,12 +290,18 @@ def wanted_objects(place: Place, endpoint: Endpoint) -> Wanted:
         add(place.service(endpoint, member), **_service(place, endpoint, member, check))
     if not settings["address"]:
         add(place.address(endpoint), addressType="EXTERNAL", ipVersion="IPV4")
-    secure = bool(settings["certificates"] or settings["certificate_map"])
+    # One a domain, since one can't be changed, and takes up to an hour to be had.
+    managed = [
+        add(place.ref("sslCertificates", _digest(domain)), type="MANAGED", managed={"domains": [domain]})
+        for domain in settings["domains"]
+    ]
+    secure = bool(settings["certificates"] or settings["certificate_map"] or managed)
     proxy = place.ref("targetHttpsProxies" if secure else "targetHttpProxies")
     front: Json = {"urlMap": place.map.link(place.project)}
     if secure:
         # Both, since what is empty must be so.
         front["sslCertificates"] = [_certificate(place, name) for name in settings["certificates"]]
+        front["sslCertificates"] += [ref.link(place.project) for ref in managed]
         front["certificateMap"] = _certificate_map(place, settings["certificate_map"])
     add(proxy, **front)
     for port in settings["ports"] or [443 if secure else 80]:
@@ -490,9 +517,15 @@ def check_definition(place: Place, endpoint: Endpoint) -> None:
             f" checks of members that it reaches through the internet.",
             hint="Give all members a zone (google_cloud.zones), or drain that member and let a playbook fail over.",
         )
-    if endpoint.settings["certificates"] and endpoint.settings["certificate_map"]:
+    settings = endpoint.settings
+    if settings["certificate_map"] and (settings["certificates"] or settings["domains"]):
         raise InputError(
-            "google_cloud: certificates and certificate_map exclude each other.", hint="Give the one that you mean."
+            "google_cloud: certificate_map excludes certificates and domains.", hint="Give the one that you mean."
+        )
+    if (number := len(settings["certificates"]) + len(settings["domains"])) > _MOST_CERTIFICATES:
+        raise InputError(
+            f"google_cloud: {number} certificates and domains are too many.",
+            hint=f"A load balancer takes {_MOST_CERTIFICATES}; a certificate_map takes more.",
         )
     size = len(encode(endpoint))
     if size > _MOST_CHARACTERS:

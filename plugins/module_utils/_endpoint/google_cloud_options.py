@@ -11,7 +11,7 @@ from typing import Any
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import require_port
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.settings import read_settings
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
-from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_unique
+from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_host_name, require_unique
 
 PROTOCOLS = ("HTTP", "HTTPS", "HTTP2", "H2C")
 CHECK_TYPES = ("HTTP", "HTTPS", "HTTP2", "TCP")
@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "ports": [],
     "certificates": [],
     "certificate_map": "",
+    "domains": [],
     "labels": {},
     "health_check_type": "HTTP",
     "health_check_port": 0,
@@ -81,6 +82,7 @@ def arguments() -> dict[str, Any]:
         "ports": {"type": "list", "elements": "int"},
         "certificates": {"type": "list", "elements": "str"},
         "certificate_map": {"type": "str"},
+        "domains": {"type": "list", "elements": "str"},
         "labels": {"type": "dict"},
         "health_check_type": {"type": "str", "choices": list(CHECK_TYPES)},
         "health_check_port": {"type": "int"},
@@ -107,6 +109,9 @@ def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
         require_unique([str(port) for port in given["ports"]], "google_cloud.ports")
         # Their order means nothing.
         given["ports"] = sorted(require_port(port, "google_cloud.ports") for port in given["ports"])
+    if "domains" in given:
+        require_unique(given["domains"], "google_cloud.domains")
+        given["domains"] = sorted(require_host_name(name, "google_cloud.domains") for name in given["domains"])
     for member, zone in given.get("zones", {}).items():
         if not RESOURCE_NAME.fullmatch(zone):
             raise InputError(
