@@ -12,7 +12,7 @@ author:
   - The modelfleet maintainers (@modelfleet)
 description:
   - Joins the results of M(modelfleet.serving.model_server_info), M(modelfleet.serving.model_store_info),
-    M(modelfleet.serving.model_probe) and M(modelfleet.serving.global_endpoint_info) into rows, one a cluster and model.
+    M(modelfleet.serving.model_probe) and P(modelfleet.serving.one_endpoint#filter) into rows, one a cluster and model.
   - A result that is missing or failed never stops it; the row says so.
 positional: models, endpoint, servers
 options:
@@ -47,7 +47,7 @@ options:
     elements: dict
     required: true
   endpoint:
-    description: Result of M(modelfleet.serving.global_endpoint_info); empty where there is no endpoint to ask.
+    description: What P(modelfleet.serving.one_endpoint#filter) gives; empty where there is no endpoint to ask.
     type: dict
     default: {}
   servers:
@@ -173,6 +173,7 @@ def _traffic(endpoint: Mapping[str, Any], problems: list[str]) -> dict[str, dict
         f"{model}: its check fails in every cluster, so the balancer sends requests without regard to checks."
         for model in endpoint["fail_open"]
     ]
+    problems += [f"{host['name']}: the balancer could not be asked: {host['reason']}" for host in endpoint["silent"]]
     problems += [
         f"{step['subject']}: the balancer differs from its definition: {step['reason']}." for step in endpoint["drift"]
     ]

@@ -57,7 +57,7 @@ class Run:
         """Wait for its end, and hold its exit code against the right one; ``None``: any but 0."""
         found = self.process.wait(seconds)
         text = self.text()
-        assert (found != 0) if code is None else (found == code), text
+        assert (found != 0) if code is None else (found == code), f"exit code {found}\n{text}"
         return text
 
 

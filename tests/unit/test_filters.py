@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The modelfleet maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filters pick, kubernetes_name and fleet_status."""
+"""The filters pick, kubernetes_name, one_endpoint and fleet_status."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.modelfleet.serving.plugins.filter.fleet_status import fleet_status
 from ansible_collections.modelfleet.serving.plugins.filter.kubernetes_name import of_model
+from ansible_collections.modelfleet.serving.plugins.filter.one_endpoint import one_endpoint
 from ansible_collections.modelfleet.serving.plugins.filter.pick import pick
 
 MODELS = [{"name": "half_plus_two", "versions": [1, 2]}]
@@ -52,7 +53,7 @@ def member(name: str, **values: Any) -> dict[str, Any]:
 
 def endpoint(*members: dict[str, Any], **values: Any) -> dict[str, Any]:
     """Give an endpoint's view of its members."""
-    return {"exists": True, "members": list(members), "fail_open": [], "drift": [], **values}
+    return {"exists": True, "members": list(members), "fail_open": [], "drift": [], "silent": [], **values}
 
 
 def test_pick_keeps_the_named_keys_and_skips_absent_ones() -> None:
@@ -253,3 +254,62 @@ def test_a_balancer_that_asks_nobody_finds_nobody_down() -> None:
         (None, 100),
         (None, 0),
     ]
+
+
+def told(host: str, *members: dict[str, Any], **values: Any) -> dict[str, Any]:
+    """Give what one of several balancers said, as an item of a loop's result."""
+    usual = {"address": f"{host}.example.org", "port": 80, "rate": 1.0}
+    listed = [{**usual, **member} for member in members]
+    view = {"addresses": [], "epoch": 1, "digest": "a", "errors": 2, "endpoint": {}}
+    return {"ansible_loop_var": "host", "host": host, **endpoint(*listed, **{**view, **values})}
+
+
+def test_several_balancers_are_one_endpoint() -> None:
+    one = told("one", member("a", sessions=1), member("b", up=None, sessions=None))
+    two = told("two", member("a", sessions=2, up=False, reasons={"m": "wrong"}), member("b"), fail_open=["m"])
+    found = one_endpoint({"results": [one, two]})
+    assert [found[key] for key in ("exists", "epoch", "digest", "errors", "fail_open")] == [True, 1, "a", 4, ["m"]]
+    assert found["hosts"] == [{"name": "one", "digest": "a"}, {"name": "two", "digest": "a"}]
+    assert (found["drift"], found["silent"]) == ([], [])
+    a, b = found["members"]
+    assert [a[key] for key in ("up", "reasons", "sessions", "rate")] == [False, {"m": "wrong"}, 3, 2.0]
+    assert (b["up"], b["sessions"]) == (None, None)
+    assert "host" not in found
+
+
+def test_the_latest_epoch_counts() -> None:
+    drained = {"state": "drained", "weight": 100, "traffic": 0}
+    old = told("old", member("a"), member("b"))
+    new = told("new", member("a", **drained), member("b"), epoch=2, digest="b")
+    none = told("none", exists=False, epoch=0, digest="", errors=None)
+    for results in ([old, new, none], [none, new, old]):
+        found = one_endpoint({"results": results})
+        assert [entry["state"] for entry in found["members"]] == ["drained", "active"]
+        # Who knows other members can't be told their states.
+        assert {entry["name"] for entry in found["hosts"]} == {"old", "new"}
+        assert {entry["name"]: entry["digest"] for entry in found["hosts"]} == {"old": "a", "new": "b"}
+        reasons = {step["subject"]: step["reason"] for step in found["drift"]}
+        assert reasons.keys() == {"old", "none"}
+        assert reasons["old"].startswith("it is not that of new (its epoch is 1, there 2)")
+        assert found["errors"] == 4
+
+
+def test_a_balancer_that_cannot_be_asked_is_left_out() -> None:
+    failed = {"ansible_loop_var": "host", "host": "one", "failed": True, "msg": "no answer"}
+    away = {"ansible_loop_var": "host", "host": "two", "unreachable": True, "msg": "Failed to connect:\n  refused"}
+    found = one_endpoint({"results": [failed, away, told("three", member("a"))]})
+    assert found["hosts"] == [{"name": "three", "digest": "a"}]
+    assert found["silent"] == [
+        {"name": "one", "reason": "no answer"},
+        {"name": "two", "reason": "Failed to connect: refused"},
+    ]
+    problems = fleet_status([cluster("a")], MODELS, found)["problems"]
+    assert "one: the balancer could not be asked: no answer" in problems
+    with pytest.raises(
+        AnsibleFilterError, match="No host of the endpoint's balancer could be asked: one: no answer; two"
+    ):
+        one_endpoint({"results": [failed, away]})
+    assert one_endpoint({"results": [failed]}, optional=True) == {"failed": True, "msg": "one: no answer"}
+    assert one_endpoint({"skipped": True}) == {"skipped": True}
+    with pytest.raises(AnsibleFilterError, match="a loop over hosts"):
+        one_endpoint({"failed": True, "msg": "?"})
