@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,15 @@ def endpoint(served: None) -> Iterator[Endpoint]:
         endpoint.change(members=[{"name": member["name"], "state": member["state"]} for member in members])
 
 
-@pytest.mark.parametrize("size", RATES)
-@pytest.mark.parametrize("name", ["pause", "kill", "cut"])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        *product(["pause", "cut"], RATES),
+        ("kill", 1_000),
+        # A node that was killed takes the better part of a minute to come back.
+        pytest.param("kill", 1_000_000, marks=pytest.mark.slow),
+    ],
+)
 def test_no_idempotent_request_is_lost(endpoint: Endpoint, tmp_path: Path, name: str, size: int) -> None:
     endpoint.healthy()
     kinds = [Stream(HALF_PLUS_TWO, RATES[size], REQUEST, RESPONSE, size)]
