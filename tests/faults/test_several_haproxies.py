@@ -23,7 +23,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.hapro
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 pytestmark = [
-    pytest.mark.slow,  # some two minutes
+    pytest.mark.slow,  # three and a half minutes
     pytest.mark.skipif(SSHD is None, reason="sshd is not installed (Debian's openssh-server)"),
     pytest.mark.skipif(not shutil.which("haproxy"), reason="haproxy is not installed"),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may run what chroot runs"),
