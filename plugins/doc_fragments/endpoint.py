@@ -604,6 +604,13 @@ options:
       tenant:
         description: Id of the tenant, or E(AZURE_TENANT) or E(AZURE_TENANT_ID).
         type: str
+      ad_user:
+        description: Name of a person, or E(AZURE_AD_USER), for an account without a second factor. A service principal
+          is better.
+        type: str
+      password:
+        description: Password of O(traffic_manager.ad_user), or E(AZURE_PASSWORD).
+        type: str
       profile:
         description: Section of the file C(~/.azure/credentials), or E(AZURE_PROFILE).
         type: str

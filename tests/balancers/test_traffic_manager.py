@@ -36,7 +36,7 @@ from .scenarios import Scenarios, cut_everywhere, failover
 CREDENTIAL = traffic_manager_api._credential
 PROBER = {"health_check_path": "/healthz"}
 TWO_MODELS = [{"name": "iris"}, {"name": "half_plus_two"}]
-IDS = ("subscription_id", "client_id", "secret", "tenant")
+IDS = ("subscription_id", "client_id", "secret", "tenant", "ad_user", "password")
 
 
 @pytest.fixture
@@ -672,6 +672,20 @@ def test_credentials(lab: AzureLab, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with pytest.raises(InputError, match="tenant are missing"):
         _credential(monkeypatch, subscription_id="x", client_id="c", secret="s")
 
+    person = {"subscription_id": "x", "ad_user": "p@example.org", "password": "w"}
+    credential, _made = _credential(monkeypatch, **person)
+    assert isinstance(credential, azure.identity.UsernamePasswordCredential)
+    assert (credential._username, credential._password, credential._tenant_id) == (
+        "p@example.org",
+        "w",
+        "organizations",
+    )
+    credential, _made = _credential(monkeypatch, **person, client_id="c", tenant="t")
+    assert (credential._client_id, credential._tenant_id) == ("c", "t")
+    for more in ({"password": None}, {"ad_user": None}, {"secret": "s"}):
+        with pytest.raises(InputError, match="ad_user and password go together"):
+            _credential(monkeypatch, **{**person, **more})
+
     # As AWX sets them.
     for name, value in (("CLIENT_ID", "e"), ("SECRET", "s"), ("TENANT", "t"), ("SUBSCRIPTION_ID", "sub")):
         monkeypatch.setenv(f"AZURE_{name}", value)
@@ -702,7 +716,7 @@ def test_without_the_sdk_it_says_so(lab: AzureLab, monkeypatch: pytest.MonkeyPat
 
 def test_secrets_are_marked() -> None:
     arguments = traffic_manager_options.arguments()
-    assert [name for name, spec in arguments.items() if spec.get("no_log")] == ["secret"]
+    assert [name for name, spec in arguments.items() if spec.get("no_log")] == ["secret", "password"]
 
 
 def test_the_stand_in_takes_no_nonsense(lab: AzureLab) -> None:

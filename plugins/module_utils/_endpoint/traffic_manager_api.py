@@ -7,6 +7,7 @@ from __future__ import annotations
 import configparser
 import logging
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,11 @@ _VARIABLES = {
     "client_id": ("AZURE_CLIENT_ID",),
     "secret": ("AZURE_SECRET", "AZURE_CLIENT_SECRET"),
     "tenant": ("AZURE_TENANT", "AZURE_TENANT_ID"),
+    "ad_user": ("AZURE_AD_USER",),
+    "password": ("AZURE_PASSWORD",),
 }
+# As what people sign in where no client_id is given: Azure's own command line, which every tenant knows.
+_CLI_CLIENT = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"
 # By the names that azure.azcollection has for them: the SDK's name, where tokens come from, and the domain of profiles.
 _CLOUDS = {
     "AzureCloud": ("AZURE_PUBLIC_CLOUD", "AZURE_PUBLIC_CLOUD", "trafficmanager.net"),
@@ -219,7 +224,8 @@ def _given(access: Mapping[str, Any]) -> dict[str, str | None]:
     )
     if source == "auto" and access["profile"]:
         chosen = [options, filed]
-    given = next((entry for entry in chosen if entry["client_id"] or entry["secret"]), chosen[0])
+    named = ("client_id", "secret", "ad_user", "password")
+    given = next((entry for entry in chosen if any(entry[key] for key in named)), chosen[0])
     subscriptions = (options, given, variables, filed)
     subscription = next((entry["subscription_id"] for entry in subscriptions if entry["subscription_id"]), None)
     return {**given, "subscription_id": subscription, "source": source}
@@ -255,6 +261,8 @@ def _credential(identity: Any, given: Mapping[str, str | None], authority: str) 
         return identity.AzureCliCredential(tenant_id=tenant or "")
     if source == "msi":
         return identity.ManagedIdentityCredential(client_id=client)
+    if given["ad_user"] or given["password"]:
+        return _of_a_person(identity, given, authority)
     if client and secret and tenant:
         return identity.ClientSecretCredential(tenant, client, secret, authority=authority)
     if secret or source in ("env", "credential_file"):
@@ -266,6 +274,25 @@ def _credential(identity: Any, given: Mapping[str, str | None], authority: str) 
     # The identity of a machine or a pod, and that of people who have signed in.
     more = {"managed_identity_client_id": client} if client else {}
     return identity.DefaultAzureCredential(authority=authority, **more)
+
+
+def _of_a_person(identity: Any, given: Mapping[str, str | None], authority: str) -> Any:
+    user, password = given["ad_user"], given["password"]
+    if not (user and password) or given["secret"]:
+        raise InputError(
+            "traffic_manager: ad_user and password go together, and not with secret.",
+            hint="Give those of one account, by options, environment or file.",
+        )
+    with warnings.catch_warnings():
+        # Microsoft has deprecated it, since it knows no second factor; AWX's credential still offers it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return identity.UsernamePasswordCredential(
+            given["client_id"] or _CLI_CLIENT,
+            user,
+            password,
+            tenant_id=given["tenant"] or "organizations",
+            authority=authority,
+        )
 
 
 __all__ = ["Api", "BusyError"]
