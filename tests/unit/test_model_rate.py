@@ -102,9 +102,9 @@ def test_it_is_bounded_in_number_and_time(edge: Edge, measure: Measure) -> None:
     assert measure(max_requests=7)["limit"] == "requests"
     assert len(edge.hosts) == 7
     started = time.monotonic()
-    edge.predictions["m"] = lambda: (time.sleep(0.04), RIGHT)[1]  # type: ignore[func-returns-value]
+    edge.predictions["m"] = lambda: (time.sleep(0.02), RIGHT)[1]  # type: ignore[func-returns-value]
     assert measure(max_seconds=1.2)["limit"] == "time"
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
 
 
 def test_each_model_is_asked_as_often_by_its_own_host(edge: Edge, measure: Measure) -> None:
