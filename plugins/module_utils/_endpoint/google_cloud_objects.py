@@ -193,27 +193,21 @@ def wanted_map(place: Place, endpoint: Endpoint, closed: bool = False) -> Json:
     body: Json = {"name": place.url_map, "description": encode(endpoint)}
     if closed:
         return {**body, "defaultUrlRedirect": dict(_CLOSED)}
-    hosts = {model.host for model in endpoint.models}
-    rules = _rules(place, endpoint)
-    body["defaultRouteAction"] = _usual(place, endpoint, "*" if len(hosts) > 1 else hosts.pop())
+    models, rules = endpoint.models, _rules(place, endpoint)
+    hosts = {model.host for model in models}
+    several = len(hosts) > 1
+    # What becomes of requests whose path tells no model.
+    usual = _action(place, endpoint, max(model.timeout for model in models), None, None if several else models[0].host)
+    body["defaultRouteAction"] = usual
     body["hostRules"] = [{"hosts": ["*"], "pathMatcher": "models"}]
-    body["pathMatchers"] = [{"name": "models", "defaultRouteAction": body["defaultRouteAction"], "routeRules": rules}]
-    # gRPC's path tells no model, so by its host a model's calls have the timeout that is its own.
-    for host in sorted(filter(None, hosts)):
+    body["pathMatchers"] = [{"name": "models", "defaultRouteAction": usual, "routeRules": rules}]
+    # gRPC's path never does, so by its host a model's calls have the timeout that is its own.
+    for host in sorted(filter(None, hosts)) if several else ():
         name = f"host-{_digest(host)}"
         body["hostRules"].append({"hosts": [host], "pathMatcher": name})
-        usual = _usual(place, endpoint, host)
+        usual = _action(place, endpoint, max(model.timeout for model in models if model.host == host), None, host)
         body["pathMatchers"].append({"name": name, "defaultRouteAction": usual, "routeRules": rules})
     return body
-
-
-def _usual(place: Place, endpoint: Endpoint, host: str | None) -> Json:
-    """Give what becomes of requests whose path tells no model.
-
-    :param host: of the only models that are meant; ``*`` for all models, which do not have the same host.
-    """
-    models = [model for model in endpoint.models if host in ("*", model.host)]
-    return _action(place, endpoint, max(model.timeout for model in models), None, None if host == "*" else host)
 
 
 def _rules(place: Place, endpoint: Endpoint) -> list[Json]:
