@@ -21,7 +21,7 @@ EDA = COLLECTION / "extensions" / "eda"
 SOURCE = EDA / "plugins" / "event_source" / "model_health.py"
 GOLDEN = {"request": {"instances": [1.0, 2.0, 5.0]}, "response": {"predictions": [2.5, 3.0, 4.5]}}
 # Fast, so that a test takes a second; what ansible-rulebook's users get is in the schema.
-QUICK: Json = {"interval": 0.03, "timeout": 0.2, "fall": 3, "rise": 5}
+QUICK: Json = {"interval": 0.03, "timeout": 0.5, "fall": 3, "rise": 5}
 HOSTILE = "{{ lookup('pipe', 'touch /tmp/taken-over') }} {% set a = 1 %}\n{# gone"
 
 

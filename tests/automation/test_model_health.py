@@ -33,7 +33,7 @@ def told(events: list[Json]) -> list[tuple[str, str, bool]]:
 @pytest.mark.parametrize(
     ("mood", "words"),
     [
-        ("silent", "no answer within 0.2 s"),
+        ("silent", "no answer within 0.5 s"),
         ("wrong", "golden: ['predictions'][0] is 2.33"),
         ("error", "Servable not found (404)"),
         ("html", "the answer is not JSON"),
