@@ -33,6 +33,12 @@ def docker(*arguments: str) -> str:
     return command("docker", *arguments)
 
 
+def cluster_addresses() -> dict[str, str]:
+    """Give the address of each cluster on the network of the containers."""
+    shown = "{{.NetworkSettings.Networks.kind.IPAddress}}"
+    return {cluster: docker("inspect", "--format", shown, node(cluster)) for cluster in CLUSTERS}
+
+
 def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Wait for something that must come, and see it at once."""
     wait_until(condition, seconds, what, pause=0.02)

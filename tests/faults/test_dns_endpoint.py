@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from _behind import Behind, client, run_all
-from _fleet import AWS, CLUSTERS, Fleet, docker, node
+from _fleet import AWS, Fleet, cluster_addresses
 
 pytest.importorskip("dns", reason="dnspython is not installed")
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -39,10 +39,7 @@ def lab(tmp_path: Path) -> Iterator[DNSLab]:
 
 
 def test_the_playbooks_run_over_dns(fleet: Fleet, lab: DNSLab) -> None:
-    addresses = {
-        cluster: docker("inspect", "--format", "{{.NetworkSettings.Networks.kind.IPAddress}}", node(cluster))
-        for cluster in CLUSTERS
-    }
+    addresses = cluster_addresses()
     known = {address: cluster for cluster, address in addresses.items()}
 
     def published(server: str = "secondary") -> list[str]:

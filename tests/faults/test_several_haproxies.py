@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from _behind import Behind, client
-from _fleet import AWS, AZURE, CLUSTERS, GCP, Fleet, docker, node, until
+from _fleet import AWS, AZURE, CLUSTERS, GCP, Fleet, cluster_addresses, docker, node, until
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy import HAProxy
 
@@ -155,13 +155,9 @@ def machines(fleet: Fleet, tmp_path: Path) -> Iterator[list[Machine]]:
 def behind(fleet: Fleet, machines: list[Machine], tmp_path: Path) -> Iterator[Behind]:
     hosts = {machine.name: machine.variables() for machine in machines}
     (tmp_path / "edges.json").write_text(json.dumps({"edges": {"hosts": hosts}}))
-    addresses = {
-        cluster: docker("inspect", "--format", "{{.NetworkSettings.Networks.kind.IPAddress}}", node(cluster))
-        for cluster in CLUSTERS
-    }
     # What an address that moves between the machines does, or a name with both addresses.
     with client(lambda: ("127.0.0.1", next(machine.port for machine in machines if machine.answers()))) as url:
-        behind = Behind(fleet, "pair", "haproxy", OPTIONS, addresses, url, machines[0].active)
+        behind = Behind(fleet, "pair", "haproxy", OPTIONS, cluster_addresses(), url, machines[0].active)
         behind.variables["serving_endpoint"]["hosts"] = sorted(hosts)
         try:
             yield behind
