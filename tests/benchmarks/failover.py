@@ -7,6 +7,8 @@ predictions that honestly take up to 5 s; an automatic failover follows. It writ
 case, and build/bench/failover-requests.json for the plot; cases that are not run again keep their rows.
 
 ``failover.py [FAULT…]``. BENCH_RATE (200) requests a second have 1 KB, BENCH_BIG_RATE (20) have 1 MB.
+The endpoint has the two models that the load asks, and a max_body that fits it: checks and buffers of others would
+only take from the machine that carries everything; see docs/haproxy.md for what they cost.
 The automatic failover is that of the collection: ansible-rulebook in build/automation, with its rulebook.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +28,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
 from localfleet import (
     CHECKOUT,
     CLUSTERS,
@@ -46,9 +50,12 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._failover.journ
 Json = dict[str, Any]
 
 OUTPUT = CHECKOUT / "build" / "bench"
+FLEET, INVENTORY = CHECKOUT / "inventories" / "local", OUTPUT / "inventory"
 RESULTS, REQUESTS = OUTPUT / "failover.json", OUTPUT / "failover-requests.json"
 VICTIM = "aws-eu-west-1"
 SMALL, BIG = 1_000, 1_000_000
+# What HAProxy keeps of a request to repeat it, for each size.
+MAX_BODY = {SMALL: 2**16, BIG: 2**20}
 CASES = (*FAULTS, "drain", "failback")
 # Seconds of load before the fault, and after it at least.
 BEFORE, AFTER = 8.0, 12.0
@@ -59,7 +66,18 @@ HONEST, SLOW_RATE = (0.5, 2.0, 5.0), 1.0
 GOALS = {"affected_seconds": 1.0, "wrong_seconds": 1.0, "verified_seconds": 10.0}
 
 
-def playbook(name: str, **variables: object) -> subprocess.Popen[bytes]:
+def write_inventory(size: int) -> None:
+    """Write the local fleet's inventory as an endpoint for this load has it."""
+    shutil.rmtree(INVENTORY, ignore_errors=True)
+    shutil.copytree(FLEET, INVENTORY)
+    variables = INVENTORY / "group_vars" / "all.yml"
+    document = yaml.safe_load(variables.read_text())
+    document["serving_models"] = [model for model in document["serving_models"] if model["name"] == "half_plus_two"]
+    document["serving_endpoint"]["haproxy"]["max_body"] = MAX_BODY[size]
+    variables.write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+def playbook(name: str, inventory: Path = INVENTORY, **variables: object) -> subprocess.Popen[bytes]:
     """Start a playbook as a person would, but nice: elsewhere the controller takes no processor from the clusters."""
     environment = {
         **os.environ,
@@ -73,7 +91,7 @@ def playbook(name: str, **variables: object) -> subprocess.Popen[bytes]:
             "nice",
             str(Path(sys.executable).with_name("ansible-playbook")),
             f"modelfleet.serving.{name}",
-            f"--inventory={CHECKOUT / 'inventories' / 'local'}",
+            f"--inventory={inventory}",
             f"--extra-vars={json.dumps(variables)}",
         ],
         env=environment,
@@ -124,7 +142,7 @@ class Automation:
         }
         command = [
             *("nice", str(folder / "ansible-rulebook"), "--rulebook=modelfleet.serving.failover", "-v"),
-            *("--env-vars=model_health_config", f"--inventory={CHECKOUT / 'inventories' / 'local'}"),
+            *("--env-vars=model_health_config", f"--inventory={INVENTORY}"),
         ]
         with log.open("wb") as output:
             process = subprocess.Popen(command, env=environment, cwd=OUTPUT, stdout=output, stderr=subprocess.STDOUT)
@@ -257,12 +275,12 @@ def main() -> int:
     states = [{"name": member["name"], "state": member["state"]} for member in endpoint.info()["members"]]
     failed = False
     try:
-        # The endpoint as this checkout's inventory wants it.
-        ended(playbook("endpoint"), "endpoint")
-        automation = Automation()
-        with slow_model(endpoint):
-            for case in cases:
-                for size in sizes:
+        for size in sizes:
+            write_inventory(size)
+            ended(playbook("endpoint"), "endpoint")
+            automation = Automation()
+            with slow_model(endpoint):
+                for case in cases:
                     rows, near = measure(case, size, endpoint, automation)
                     for row in rows:
                         show(row)
@@ -270,13 +288,14 @@ def main() -> int:
                     keep(RESULTS, rows, lambda row: (row["fault"], row["body_bytes"], row["model"]))
                     plotted = {"fault": case, "body_bytes": size, "requests": near}
                     keep(REQUESTS, [plotted], lambda row: (row["fault"], row["body_bytes"]))
-            endpoint.activate()
-            endpoint.healthy()
+                endpoint.activate()
+                endpoint.healthy()
     except FleetError as error:
         print(f"The benchmark failed: {error}", file=sys.stderr)
         return 1
     finally:
         endpoint.change(members=states)
+        ended(playbook("endpoint", FLEET), "endpoint")
     return int(failed)
 
 
