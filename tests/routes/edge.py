@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import server_selector
 
 Json = dict[str, Any]
 HOME = Path(os.environ.get("MODELFLEET_HOME") or Path.home() / ".cache" / "modelfleet")

@@ -24,6 +24,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.imag
     ImageServerSpec,
     image_server,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.namespace import NamespaceSpec, namespace
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route import route
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_spec import RouteSpec
@@ -34,7 +35,6 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.serv
     server,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import StoreSpec, loader, store
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.source import Source
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import ServedModel
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.parameters import Batching

@@ -16,12 +16,8 @@ from _cluster import Cluster
 from _kubernetes import Kubernetes, run_scheduler
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import (
-    StoreSpec,
-    claim_name,
-    loader,
-    store,
-)
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import claim_name
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import StoreSpec, loader, store
 
 Json = dict[str, Any]
 CHOSEN = "volume.kubernetes.io/selected-node"

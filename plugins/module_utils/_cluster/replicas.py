@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.apply import FIELD_MANAGER
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.autoscalers import find_autoscaler
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.fields import owned_fields
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
@@ -47,25 +48,6 @@ def prepare(
     if ours and held and not check:
         _hold(session, workload, None)
     return bundle, not ours and _was_autoscaled(session, workload, live)
-
-
-def find_autoscaler(session: Session, workload: Ref) -> Json | None:
-    """Read the autoscaler that sets how many pods a Deployment or the like has, whatever its name."""
-    return autoscaler_of(session.find("autoscaling/v2", "HorizontalPodAutoscaler", workload.namespace), workload)
-
-
-def autoscaler_of(autoscalers: list[Json], workload: Ref) -> Json | None:
-    """Find the autoscaler of a workload among those of its namespace."""
-    for found in autoscalers:
-        target = found["spec"]["scaleTargetRef"]
-        if (target["kind"], target["name"]) == (workload.kind, workload.name):
-            return found
-    return None
-
-
-def bounds(autoscaler: Json) -> tuple[int, int]:
-    """Give between how many pods an autoscaler keeps its workload."""
-    return autoscaler["spec"].get("minReplicas", 1), autoscaler["spec"]["maxReplicas"]
 
 
 def _was_autoscaled(session: Session, workload: Ref, live: Json) -> bool:

@@ -11,7 +11,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint impor
     cloudflare_options,
     google_cloud_options,
     haproxy,
-    rfc2136,
+    rfc2136_options,
     route53_options,
     traffic_manager_options,
 )
@@ -27,7 +27,7 @@ class _Kind(NamedTuple):
     open: Callable[[Mapping[str, Any], bool], Balancer]
 
 
-# A cloud's balancer takes longer to import than to ask whether it is the one, so only that one is imported.
+# A balancer takes longer to import than to ask whether it is the one, so beside the usual one only that is imported.
 
 
 def _cloudflare(access: Mapping[str, Any], adopt: bool) -> Balancer:
@@ -40,6 +40,12 @@ def _google_cloud(access: Mapping[str, Any], adopt: bool) -> Balancer:
     from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.google_cloud import GoogleCloud
 
     return GoogleCloud(access, adopt)
+
+
+def _rfc2136(access: Mapping[str, Any], adopt: bool) -> Balancer:
+    from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.rfc2136 import RFC2136
+
+    return RFC2136(access, adopt)
 
 
 def _route53(access: Mapping[str, Any], adopt: bool) -> Balancer:
@@ -61,7 +67,7 @@ _BALANCERS = {
         ("cloudflare", cloudflare_options, _cloudflare),
         ("google_cloud", google_cloud_options, _google_cloud),
         ("haproxy", haproxy, haproxy.HAProxy),
-        ("rfc2136", rfc2136, rfc2136.RFC2136),
+        ("rfc2136", rfc2136_options, _rfc2136),
         ("route53", route53_options, _route53),
         ("traffic_manager", traffic_manager_options, _traffic_manager),
     )

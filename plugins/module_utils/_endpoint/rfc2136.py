@@ -54,26 +54,11 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.refus
     check_models,
     check_own_addresses,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.rfc2136_options import DEFAULTS
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.stored import OWNERSHIP, unpack
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_host_name
 from ansible_collections.modelfleet.serving.plugins.module_utils._package import import_package
-
-DEFAULTS: dict[str, Any] = {"ttl": 30}
-# How the server is reached and which record it is about; the rest is stored with the definition.
-_ACCESS = (
-    "server",
-    "port",
-    "zone",
-    "record",
-    "name_servers",
-    "key_name",
-    "key_secret",
-    "key_algorithm",
-    "timeout",
-    "propagation_timeout",
-)
-_ALGORITHMS = ("hmac-sha1", "hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512")
 
 # A message has 64 KiB, with the old definition and the new one in it.
 _DEFINITION_BYTES = 28 * 1024
@@ -88,34 +73,6 @@ _CODES = {
     "SERVFAIL": "The server's log says why; a zone that is frozen, or a folder that it cannot write to, is usual.",
     "FORMERR": "The server's log says why.",
 }
-
-
-def arguments() -> dict[str, Any]:
-    """Give the suboptions of the module's option ``rfc2136``."""
-    return {
-        "server": {"type": "str", "required": True},
-        "port": {"type": "int", "default": 53},
-        "zone": {"type": "str", "required": True},
-        "record": {"type": "str", "required": True},
-        "name_servers": {"type": "list", "elements": "str"},
-        "key_name": {"type": "str"},
-        "key_secret": {"type": "str", "no_log": True},
-        "key_algorithm": {"type": "str", "choices": list(_ALGORITHMS), "default": "hmac-sha256"},
-        "timeout": {"type": "float", "default": 3.0},
-        "propagation_timeout": {"type": "float", "default": 15.0},
-        "ttl": {"type": "int"},
-    }
-
-
-def settings_from_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Check and take over what the user set of the balancer's settings.
-
-    :raises InputError: on a value that no server should see.
-    """
-    given = {key: value for key, value in params.items() if value is not None and key not in _ACCESS}
-    if "ttl" in given and not 1 <= given["ttl"] <= 86400:
-        raise InputError(f"rfc2136.ttl: {given['ttl']} is out of range.", hint="Use 1 to 86400 seconds.")
-    return given
 
 
 class RFC2136:
@@ -611,4 +568,4 @@ def _library() -> Any:
     return import_package("dns", "dnspython")
 
 
-__all__ = ["DEFAULTS", "OWNERSHIP", "RFC2136"]
+__all__ = ["OWNERSHIP", "RFC2136"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import cluster_arguments
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import bounds
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.autoscalers import bounds
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect, require_connection
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ApiError, InputError, ServingError

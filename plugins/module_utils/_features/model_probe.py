@@ -13,8 +13,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods i
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, poll_until
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import REST_PORT
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import REST_PORT, server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import (
     require_dns_label,
     require_host_name,

@@ -31,7 +31,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._features.route
     wait_accepted,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import selector
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.image_server import MODEL_LABEL
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import MODEL_LABEL
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route import route
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_controllers import (
     defaults,

@@ -10,7 +10,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._call import Ca
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import cluster_arguments
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.image_server import MODEL_LABEL
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import MODEL_LABEL
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
 
 _OURS = {"app.kubernetes.io/managed-by": "modelfleet", "app.kubernetes.io/component": "route"}

@@ -43,21 +43,20 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.auto
     AUTOSCALING_OPTION,
     read_autoscaling,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import (
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import (
     REST_PORT,
+    claim_name,
+    config_name,
+    server_selector,
+)
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import (
     GrpcTls,
     ServerSpec,
-    config_name,
     golden_in,
     interim_config,
     server,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import (
-    POD_LABEL,
-    claim_name,
-    require_one_pod,
-)
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import POD_LABEL, require_one_pod
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.own import require_filled
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.record import read_sizes

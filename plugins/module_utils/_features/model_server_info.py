@@ -8,14 +8,13 @@ from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Feature, Result
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.arguments import cluster_arguments
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.autoscalers import bounds
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import is_ready, live_pods
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import scaling_fault
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import bounds
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import ServingError
 from ansible_collections.modelfleet.serving.plugins.module_utils._features.server_state import ServerState, read_servers
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import REST_PORT
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import REST_PORT, server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import ServedModel
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.rest import (

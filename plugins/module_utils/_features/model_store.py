@@ -23,9 +23,9 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.sessio
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, ServingError
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import selector
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import claim_name
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import (
     StoreSpec,
-    claim_name,
     require_access_modes,
     require_one_pod,
     store,

@@ -12,16 +12,16 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.argume
     cluster_arguments,
     wait_arguments,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.autoscalers import bounds, find_autoscaler
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import Change, result_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.fields import owned_fields
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.raised import Raised, read_raised
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.readiness import Objects, wait_live
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import bounds, find_autoscaler
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session, connect
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, ServingError, WaitError
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import config_name
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import config_name
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import require_dns_label
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.own import require_filled
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import read_config

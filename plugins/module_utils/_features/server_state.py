@@ -6,14 +6,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.autoscalers import autoscaler_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import Ref
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods import claims_of
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.replicas import autoscaler_of
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.image_server import MODEL_LABEL
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import config_name
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import claim_name
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import OUR_SERVERS, server_selector
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import (
+    MODEL_LABEL,
+    OUR_SERVERS,
+    claim_name,
+    config_name,
+    server_selector,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.own import common, filled
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.record import Record, read_record
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import ServedModel, read_config

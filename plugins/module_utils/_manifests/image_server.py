@@ -13,14 +13,11 @@ from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import Autoscaling
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import container_security
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import MODEL_LABEL, REST_PORT
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.overrides import override
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import REST_PORT
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import Workload, workload
 
 Json = dict[str, Any]
-
-# By which a reader of the cluster knows what an image serves; a route carries the same label.
-MODEL_LABEL = "modelfleet.serving/model"
 
 
 @dataclass(frozen=True)

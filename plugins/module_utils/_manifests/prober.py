@@ -14,10 +14,10 @@ from typing import Any
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.definition import Golden
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy_check import http_check
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import container_security, metadata
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import REST_PORT
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.overrides import override
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route import route
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_spec import RouteSpec
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import REST_PORT
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import Workload, workload
 
 Json = dict[str, Any]

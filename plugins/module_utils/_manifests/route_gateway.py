@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests import route_traefik as traefik
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import GRPC_PORT, REST_PORT
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_controllers import TRAEFIK
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_spec import (
     GRPC_SERVICES,
@@ -16,7 +17,6 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.rout
     lets_grpc_in,
     route_metadata,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import GRPC_PORT, REST_PORT
 
 Json = dict[str, Any]
 

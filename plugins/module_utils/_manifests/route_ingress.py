@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests import route_traefik as traefik
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import REST_PORT, server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_controllers import NGINX, TRAEFIK
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_spec import (
     GRPC_SERVICES,
@@ -17,8 +18,6 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.rout
     lets_grpc_in,
     route_metadata,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import REST_PORT
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
 
 Json = dict[str, Any]
 

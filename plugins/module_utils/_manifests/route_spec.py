@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.common import metadata
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.image_server import MODEL_LABEL
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import (
+    GRPC_PORT,
+    MODEL_LABEL,
+    server_selector,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_controllers import Controller
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import GRPC_PORT
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import server_selector
 from ansible_collections.modelfleet.serving.plugins.module_utils._names import kubernetes_name
 
 Json = dict[str, Any]

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import REST_PORT
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.route_spec import (
     BackendTls,
     RouteSpec,
     authority,
     route_metadata,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import REST_PORT
 
 Json = dict[str, Any]
 

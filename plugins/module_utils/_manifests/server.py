@@ -15,18 +15,20 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.comm
     container_security,
     metadata,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import (
+    COMPONENT,
+    GRPC_PORT,
+    REST_PORT,
+    config_name,
+    shared_name,
+)
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.overrides import override
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import (
     MODELS_PATH,
     STORE_LABEL,
     placement,
-    shared_name,
 )
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import (
-    COMPONENT,
-    Workload,
-    workload,
-)
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import Workload, workload
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import (
     ServedModel,
     config_text,
@@ -39,8 +41,6 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.para
 
 Json = dict[str, Any]
 
-GRPC_PORT = 8500
-REST_PORT = 8501
 METRICS_PATH = "/monitoring/prometheus/metrics"
 CONFIG_PATH = "/config"
 _TLS_PATH = "/tls"
@@ -188,11 +188,6 @@ def golden_in(config: Mapping[str, str], model: str) -> Any:
     """Read the golden request of a model from a ConfigMap's data that a server was given; None where there is none."""
     _head, _end, body = config.get(f"golden.{model}.http", "").partition("\r\n\r\n")
     return json.loads(body) if body else None
-
-
-def config_name(server_name: str) -> str:
-    """Give the name of the ConfigMap that tells a server what to serve."""
-    return f"{server_name}-models"
 
 
 def _request(method: str, path: str, body: str = "") -> str:

@@ -60,16 +60,6 @@ class StoreSpec:
         return {STORE_LABEL: self.name.rpartition("-")[0], POD_LABEL: self.pod}
 
 
-def claim_name(store_name: str, server: str, number: int) -> str:
-    """Give the name of the claim of one pod of a server whose pods have a volume each, as a StatefulSet names it."""
-    return f"{shared_name(store_name, server)}-{number}"
-
-
-def shared_name(store_name: str, server: str) -> str:
-    """Give what the names of these claims have in common."""
-    return f"{store_name}-{server}"
-
-
 def store(spec: StoreSpec) -> tuple[Json, ...]:
     """Give the claim of the store, and the Secret with what its remotes need."""
     claim: Json = {

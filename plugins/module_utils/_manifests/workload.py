@@ -14,12 +14,9 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.comm
     selector,
     spread,
 )
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import COMPONENT
 
 Json = dict[str, Any]
-
-COMPONENT = "server"
-# By which every server of ours is found, whatever its name.
-OUR_SERVERS = {"app.kubernetes.io/managed-by": "modelfleet", "app.kubernetes.io/component": COMPONENT}
 
 
 @dataclass(frozen=True)
@@ -80,11 +77,6 @@ def workload(spec: Workload) -> list[Json]:
     if spec.autoscaling:
         objects.append(autoscaler(spec.autoscaling, spec.name, own, spec.kind))
     return objects
-
-
-def server_selector(server_name: str) -> dict[str, str]:
-    """Give the labels by which the pods of a server are found."""
-    return selector(COMPONENT, server_name)
 
 
 def _body(spec: Workload, own: Json, pods: dict[str, str]) -> Json:

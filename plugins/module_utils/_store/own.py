@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.store import claim_name
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import claim_name
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.record import Record, read_record
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import ServedModel
 

@@ -10,8 +10,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.pods i
     own_claims,
 )
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import Json, Session
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.server import config_name
-from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.workload import OUR_SERVERS
+from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.names import OUR_SERVERS, config_name
 from ansible_collections.modelfleet.serving.plugins.module_utils._store.collect import Use
 from ansible_collections.modelfleet.serving.plugins.module_utils._tfserving.model_config import read_config
 
