@@ -59,6 +59,8 @@ MAX_BODY = {SMALL: 2**16, BIG: 2**20}
 CASES = (*FAULTS, "drain", "failback")
 # Seconds of load before the fault, and after it at least.
 BEFORE, AFTER = 8.0, 12.0
+# The share of the machine that is free before a case; the clusters alone leave about two thirds of two cores.
+QUIET = 0.55
 # The plot shows so many seconds around the fault.
 WINDOW = (-1.0, 5.0)
 # Seconds that predictions of the model slow take, and how many there are a second.
@@ -174,6 +176,18 @@ class Automation:
         return started, ended
 
 
+def idle(seconds: float) -> float:
+    """Give the share of the machine that nobody used for so long."""
+
+    def ticks() -> tuple[int, int]:
+        numbers = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+        return numbers[3] + numbers[4], sum(numbers[:8])
+
+    (free, every), _ = ticks(), time.sleep(seconds)
+    free_after, every_after = ticks()
+    return (free_after - free) / (every_after - every)
+
+
 def streams(size: int) -> list[Stream]:
     """Give the load: fast predictions of one size, and a few slow ones."""
     name, usual = ("BENCH_RATE", 200) if size == SMALL else ("BENCH_BIG_RATE", 20)
@@ -192,6 +206,8 @@ def measure(case: str, size: int, endpoint: Endpoint, automation: Automation) ->
     if case == "failback":
         endpoint.change(members=[{"name": VICTIM, "state": "drained"}])
     endpoint.healthy()
+    # What the fault before left behind, as pods that start anew, is over.
+    until(lambda: idle(3) > QUIET, 120, f"the machine is not idle for {QUIET:.0%} of its time.", 0)
     kinds = streams(size)
     problem = ""
     started: float | None = None
