@@ -54,6 +54,8 @@ FLEET, INVENTORY = CHECKOUT / "inventories" / "local", OUTPUT / "inventory"
 RESULTS, REQUESTS = OUTPUT / "failover.json", OUTPUT / "failover-requests.json"
 VICTIM = "aws-eu-west-1"
 SMALL, BIG = 1_000, 1_000_000
+# Requests a second that each cluster is said to take.
+CAPACITY = 250
 # What HAProxy keeps of a request to repeat it, for each size.
 MAX_BODY = {SMALL: 2**16, BIG: 2**20}
 CASES = (*FAULTS, "drain", "failback")
@@ -72,11 +74,14 @@ def write_inventory(size: int) -> None:
     """Write the local fleet's inventory as an endpoint for this load has it."""
     shutil.rmtree(INVENTORY, ignore_errors=True)
     shutil.copytree(FLEET, INVENTORY)
-    variables = INVENTORY / "group_vars" / "all.yml"
-    document = yaml.safe_load(variables.read_text())
-    document["serving_models"] = [model for model in document["serving_models"] if model["name"] == "half_plus_two"]
-    document["serving_endpoint"]["haproxy"]["max_body"] = MAX_BODY[size]
-    variables.write_text(yaml.safe_dump(document, sort_keys=False))
+    groups = INVENTORY / "group_vars"
+    fleet, clusters = (yaml.safe_load((groups / name).read_text()) for name in ("all.yml", "clusters.yml"))
+    fleet["serving_models"] = [model for model in fleet["serving_models"] if model["name"] == "half_plus_two"]
+    fleet["serving_endpoint"]["haproxy"]["max_body"] = MAX_BODY[size]
+    # By the demo's own figure two clusters could not take the load, and the safety rules would keep the third.
+    clusters["cluster_capacity"] = CAPACITY
+    for name, variables in (("all.yml", fleet), ("clusters.yml", clusters)):
+        (groups / name).write_text(yaml.safe_dump(variables, sort_keys=False))
 
 
 def playbook(name: str, inventory: Path = INVENTORY, **variables: object) -> subprocess.Popen[bytes]:
@@ -207,7 +212,7 @@ def measure(case: str, size: int, endpoint: Endpoint, automation: Automation) ->
         endpoint.change(members=[{"name": VICTIM, "state": "drained"}])
     endpoint.healthy()
     # What the fault before left behind, as pods that start anew, is over.
-    until(lambda: idle(3) > QUIET, 120, f"the machine is not idle for {QUIET:.0%} of its time.", 0)
+    until(lambda: idle(10) > QUIET, 180, f"the machine is not idle for {QUIET:.0%} of its time.", 0)
     kinds = streams(size)
     problem = ""
     started: float | None = None

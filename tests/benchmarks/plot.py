@@ -70,7 +70,7 @@ def draw_failover(cases: list[Json], titles: Mapping[str, str], path: Path) -> N
         axes.spines[["top", "right"]].set_visible(False)
     panels[0, 0].legend(frameon=False, ncols=4, loc="upper right", fontsize=8)
     panels[-1, 0].set(xlabel="moment of the request, in seconds since the fault")
-    picture.savefig(path, metadata={"Date": None, "Creator": None})
+    picture.savefig(path, dpi=110, metadata={"Date": None, "Creator": None})
     pyplot.close(picture)
 
 
@@ -86,7 +86,8 @@ def _requests(axes: Any, case: Json) -> None:
             colour, marker = kinds.get(outcome, ("#c0182a", "X"))
             label = f"{outcome}, {'1 MB' if big else '1 KB'}"
             columns = list(zip(*places, strict=True)) or [(), ()]
-            axes.plot(*columns, marker, color=colour, markersize=3, linestyle="none", label=label)
+            # Thousands of requests: as shapes of their own they would be a megabyte.
+            axes.plot(*columns, marker, color=colour, markersize=3, linestyle="none", label=label, rasterized=True)
 
 
 def _compare(axes: Any, figures: Json, titles: Mapping[str, str], phases: Mapping[str, str]) -> None:
