@@ -385,8 +385,8 @@ options:
       max_body:
         description:
           - Bytes of the largest request that is retried, since HAProxy retries only what it holds in one buffer.
-          - Each request in flight takes up to a few buffers of this size, and a copy of one costs processor time, so set it to
-            what the largest requests need. V(1048576) when the endpoint is created.
+          - Each request in flight takes up to a few buffers of this size, and a copy of one costs processor time.
+            Set it to what the largest requests need. V(1048576) when the endpoint is created.
         type: int
       max_connections:
         description: How many clients may be connected at once. V(1000) when the endpoint is created.

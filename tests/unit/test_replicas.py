@@ -79,6 +79,7 @@ def test_the_number_goes_to_the_autoscaler_and_back(real: Cluster) -> None:
     assert count(real) == 7, "a rerun leaves the autoscaler's number alone"
     assert serve(real, 2) == {"Deployment server": "updated", "HorizontalPodAutoscaler server": "deleted"}
     assert count(real) == 2
+    assert real.live("HorizontalPodAutoscaler", "server") is None, "it is gone, and not only marked"
     # Nobody else holds the number after that.
     assert serve(real, 2) == {"Deployment server": "unchanged"}
     assert serve(real, 4) == {"Deployment server": "updated"}

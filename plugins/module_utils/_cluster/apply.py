@@ -24,7 +24,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.applys
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.bundle import Bundle, definitions, members
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.changes import Change, change_of, row
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.fields import owned_fields, project, union
-from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import WAVES, Ref, wave
+from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.kinds import LEAVES, WAVES, Ref, wave
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.raised import respecting
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.session import MALFORMED, Session
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline, poll_until, too_late
@@ -397,8 +397,9 @@ def _prune(
 def _delete_one(session: Session, live: Json, *, check: bool) -> Change:
     """Delete this object, and not one that someone has made anew under the same name."""
     ref = Ref.of(live)
+    # In the foreground an object stays until what it owns is gone; an autoscaler would go on to scale until then.
     options: Json = {
-        "propagationPolicy": "Foreground" if wave(ref.kind) == 2 else "Background",
+        "propagationPolicy": "Foreground" if wave(ref.kind) == 2 and ref.group_kind not in LEAVES else "Background",
         "preconditions": {"uid": live["metadata"]["uid"]},
     }
     if check:

@@ -124,6 +124,11 @@ _WAVES = {
     "ValidatingWebhookConfiguration": 3,
 }
 
+# Kinds that own nothing that is worth waiting for when one is deleted.
+LEAVES = frozenset(
+    {"HorizontalPodAutoscaler.autoscaling", "Ingress.networking.k8s.io", "PodDisruptionBudget.policy", "Service"}
+)
+
 
 def wave(kind: str) -> int:
     """Give the position of a kind in the order of applying, below ``WAVES``; deletion goes the other way round."""

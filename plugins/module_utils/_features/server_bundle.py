@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -26,6 +27,8 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.sessio
 from ansible_collections.modelfleet.serving.plugins.module_utils._cluster.wait import Deadline
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 from ansible_collections.modelfleet.serving.plugins.module_utils._manifests.autoscaling import METRICS_APIS
+
+_LAST_WORD_SECONDS = 1.0
 
 
 def bundle_name(server: str) -> str:
@@ -66,7 +69,8 @@ def apply_server(
     bundle, returned = prepare(session, bundle, workload, replicas, check=check)
     changes = apply(session, bundle, check=check, force=force or returned, deadline=deadline)
     if returned and not check:
-        # The autoscaler may have set its number once more before it was pruned.
+        # The controller may be at work on the autoscaler that was pruned yet, and write its number once more.
+        time.sleep(_LAST_WORD_SECONDS)
         apply(session, bundle, force=True, deadline=deadline)
     return [before.get(change.ref, change) for change in changes]
 
