@@ -134,8 +134,8 @@ class InProcessAction(ActionBase):
 def _load_what_templates_use() -> None:
     """Load Ansible's filters, tests and lookups, and the collection's own, while this is still the parent process.
 
-    A worker ends with its task, and what the parent did not load, each worker loads for itself and forgets: a tenth of
-    the processor time of a failover.
+    A worker ends with its task, and what the parent did not load, each worker loads for itself and forgets: some five
+    per cent of the processor time of a failover.
     """
     # Of Ansible's own, one brings all.
     for name in ("default", "modelfleet.serving.one_endpoint", "modelfleet.serving.pick"):
