@@ -188,7 +188,8 @@ def idle(seconds: float) -> float:
         numbers = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
         return numbers[3] + numbers[4], sum(numbers[:8])
 
-    (free, every), _ = ticks(), time.sleep(seconds)
+    free, every = ticks()
+    time.sleep(seconds)
     free_after, every_after = ticks()
     return (free_after - free) / (every_after - every)
 
