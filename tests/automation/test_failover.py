@@ -55,7 +55,8 @@ def play(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def healthy_fleet(play: Callable[..., str]) -> Iterator[None]:
-    """A fleet that is whole, and is so again afterwards."""
+    """A fleet that serves the catalogue and is whole, and is so again afterwards."""
+    play("site")
     assert set(states().values()) == {"active"}, "the local fleet is not whole: playbooks/failback.yml mends it"
     try:
         yield

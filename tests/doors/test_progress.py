@@ -30,7 +30,9 @@ def test_it_is_shown_while_the_task_runs(tmp_path: Path, callback: str) -> None:
         with running:
             shown = []
             for line in running.stderr:
-                shown.append(line)
+                # Ansible parses paths as Python literals, which warns where a temporary name has "1in" or "2or" in it.
+                if "SyntaxWarning" not in line:
+                    shown.append(line)
                 assert not (tmp_path / "record").exists(), "the task has ended before this was shown"
     assert running.returncode == 0
     assert shown == [FIRST, SECOND]
