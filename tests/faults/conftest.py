@@ -34,7 +34,7 @@ def place() -> Iterator[Place]:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The catalogue is served by all clusters, and nothing else: whatever was there before, the playbook sets it right."""
+    """The catalogue is served by all clusters: whatever was there before, the playbook sets it right."""
     if not (HOME / "kubeconfig").exists():
         pytest.skip("no local fleet: `make fleet` makes one")
     fleet = Fleet(tmp_path_factory.mktemp("site"))

@@ -137,6 +137,24 @@ def test_a_job_that_fails_says_why_and_is_replaced(api: ApiServer, controller: C
     assert len(controller.jobs) == 2
 
 
+def test_a_job_that_fails_says_why_also_when_the_watch_of_its_pods_is_behind(
+    api: ApiServer, controller: Controller, fill: Run
+) -> None:
+    def end_later(manifest: Json) -> None:
+        controller.created(manifest)
+        if manifest["kind"] == "Job":
+            threading.Timer(0.5, end, [manifest]).start()
+
+    def end(job: Json) -> None:
+        controller.end(job, 1, "the bucket is not there.")
+        api.put("jobs", job)
+
+    controller.outcome = None
+    api.on_create = end_later
+    api.fail("WATCH", "/api/v1/namespaces/serving/pods", 200, delay=5)
+    assert "has failed: the bucket is not there." in fill(model(1))["msg"]
+
+
 def test_a_job_that_another_run_has_begun_is_gone_on_with(api: ApiServer, controller: Controller, fill: Run) -> None:
     controller.outcome = None
     late = fill(model(1), wait_timeout=1)

@@ -71,6 +71,10 @@ def job_report(session: Session, manifest: Json, deadline: Deadline, progress: T
     made = live
     found: list[str] = []
 
+    def pods_now() -> list[Json]:
+        # Job and pods are watched apart, so its last pod may not have ended yet, as far as is known.
+        return session.find("v1", "Pod", job.namespace, labels=pods)
+
     def judge(objects: dict[Ref, Json]) -> str:
         present = objects.get(job)
         if present is None or present["metadata"]["uid"] != made["metadata"]["uid"]:
@@ -78,11 +82,11 @@ def job_report(session: Session, manifest: Json, deadline: Deadline, progress: T
         own = [entry for entry in objects.values() if entry["kind"] == "Pod"]
         found.extend(_report(own))  # at once: a pod that is evicted as it ends takes its last words along
         if _has(present, "Failed"):
-            raise _failed(session, present, own)
+            raise _failed(session, present, own + pods_now())
         text = not_ready(session, job, objects)
         if not text:
             if not own and not found:
-                found.extend(_report(session.find("v1", "Pod", job.namespace, labels=pods)))  # the watch may be behind
+                found.extend(_report(pods_now()))
             if not own and not found:
                 raise WaitError(f"cluster {session.name}: {job} has ended without a report.", hint="Run again.")
             return "" if found else f"{job} has ended, and its report has not come yet"
