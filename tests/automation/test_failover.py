@@ -42,8 +42,8 @@ def states() -> dict[str, str]:
 
 @pytest.fixture
 def play(tmp_path: Path) -> Callable[..., str]:
-    def run(playbook: str, **variables: Any) -> str:
-        command = ["ansible-playbook", f"modelfleet.serving.{playbook}", "--extra-vars", json.dumps(variables)]
+    def run(playbook: str, program: str = "ansible-playbook", **variables: Any) -> str:
+        command = [program, f"modelfleet.serving.{playbook}", "--extra-vars", json.dumps(variables)]
         done = subprocess.run(
             command, cwd=CHECKOUT, env=environment(tmp_path), capture_output=True, text=True, check=False
         )
@@ -57,9 +57,7 @@ def play(tmp_path: Path) -> Callable[..., str]:
 def healthy_fleet(play: Callable[..., str]) -> Iterator[None]:
     """A fleet that serves the catalogue and is whole, and is so again afterwards."""
     # By the environment of `make env`, since a rulebook's own builds no images.
-    command = [CHECKOUT / ".venv" / "bin" / "ansible-playbook", "modelfleet.serving.site"]
-    served = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    assert served.returncode == 0, served.stdout + served.stderr
+    play("site", program=str(CHECKOUT / ".venv" / "bin" / "ansible-playbook"))
     assert set(states().values()) == {"active"}, "the local fleet is not whole: playbooks/failback.yml mends it"
     try:
         yield

@@ -56,8 +56,12 @@ def job_report(session: Session, manifest: Json, deadline: Deadline, progress: T
     """
     job = Ref.of(manifest)
     pods = {"batch.kubernetes.io/job-name": job.name}
+
+    def pods_now() -> list[Json]:
+        return session.find("v1", "Pod", job.namespace, labels=pods)
+
     live = session.get(job)
-    if live is not None and _is_of_no_use(session, live, pods):
+    if live is not None and _is_of_no_use(live, pods_now):
         _delete(session, live)
         wait_gone(session, [job], manifest["metadata"]["labels"], deadline)
         live = None
@@ -71,16 +75,13 @@ def job_report(session: Session, manifest: Json, deadline: Deadline, progress: T
     made = live
     found: list[str] = []
 
-    def pods_now() -> list[Json]:
-        # Job and pods are watched apart, so its last pod may not have ended yet, as far as is known.
-        return session.find("v1", "Pod", job.namespace, labels=pods)
-
     def judge(objects: dict[Ref, Json]) -> str:
         present = objects.get(job)
         if present is None or present["metadata"]["uid"] != made["metadata"]["uid"]:
             raise _gone(session, made)
         own = [entry for entry in objects.values() if entry["kind"] == "Pod"]
         found.extend(_report(own))  # at once: a pod that is evicted as it ends takes its last words along
+        # Job and pods are watched apart: as far as is known its last pod may still run, or not be there yet.
         if _has(present, "Failed"):
             raise _failed(session, present, own + pods_now())
         text = not_ready(session, job, objects)
@@ -110,11 +111,11 @@ def remove_jobs(session: Session, namespace: str, labels: dict[str, str]) -> Non
         _delete(session, job)
 
 
-def _is_of_no_use(session: Session, job: Json, pods: dict[str, str]) -> bool:
+def _is_of_no_use(job: Json, pods: Callable[[], list[Json]]) -> bool:
     """Tell whether a job is about to leave, or has ended and left no report."""
     ended = _has(job, "Complete") or _has(job, "Failed")
     leaves = "deletionTimestamp" in job["metadata"]
-    return leaves or (ended and not _report(session.find("v1", "Pod", job["metadata"]["namespace"], labels=pods)))
+    return leaves or (ended and not _report(pods()))
 
 
 def _has(job: Json, condition: str) -> bool:
