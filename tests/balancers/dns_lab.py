@@ -24,7 +24,7 @@ import dns.update
 from ansible_collections.modelfleet.serving.plugins.module_utils._call import Call, Result
 from ansible_collections.modelfleet.serving.plugins.module_utils._features import global_endpoint, global_endpoint_info
 
-from .lab import GOLDEN, complete, free_ports
+from .lab import GOLDEN, complete, free_ports, stop
 
 ZONE = "example.test"
 RECORD = f"models.{ZONE}"
@@ -135,7 +135,7 @@ class DNSLab:
 
     def pause(self, name: str) -> None:
         """Stop a server so that connections are still taken, and nobody answers."""
-        self.servers[name].send_signal(signal.SIGSTOP)
+        stop(self.servers[name])
 
     def resume(self, name: str) -> None:
         """Let it go on."""

@@ -40,6 +40,13 @@ def free_ports(count: int) -> list[int]:
             entry.close()
 
 
+def stop(process: subprocess.Popen[Any]) -> None:
+    """Stop a process of ours, as ``docker pause`` does; its SIGCONT lets it go on."""
+    process.send_signal(signal.SIGSTOP)
+    # A signal is only sent by now; each thread stops once it sees it, and may answer until then.
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+
+
 class Lab:
     """HAProxy, three backends named a, b and c, and the module in front of them."""
 
@@ -93,8 +100,8 @@ class Lab:
         (self.folder / name).write_text(mood)
 
     def pause(self, name: str) -> None:
-        """Stop a backend as ``docker pause`` does."""
-        self.backends[name].send_signal(signal.SIGSTOP)
+        """Stop a backend: connections are still taken, and nobody answers."""
+        stop(self.backends[name])
 
     def resume(self, name: str) -> None:
         """Let it go on."""

@@ -8,7 +8,6 @@ import csv
 import http.client
 import io
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
@@ -24,7 +23,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.hapro
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 
-from .lab import GOLDEN, Cut, Lab, Load, Writer, drain, toggle_together
+from .lab import GOLDEN, Cut, Lab, Load, Writer, drain, stop, toggle_together
 
 pytestmark = pytest.mark.skipif(not shutil.which("haproxy"), reason="haproxy is not installed")
 
@@ -586,7 +585,7 @@ def test_a_change_that_was_decided_by_an_older_definition_is_refused(lab: Lab) -
 def test_a_stopped_run_that_wakes_up_late_is_refused(lab: Lab) -> None:
     lab.run()
     stalled = Writer(lab, **drain("a", epoch=1))
-    stalled.process.send_signal(signal.SIGSTOP)
+    stop(stalled.process)
     assert lab.run(**drain("b", epoch=2)).changed
     assert "refused by the rule epoch" in stalled.go()
     assert {name: state for name, (state, _unused) in states(lab).items()} == {
@@ -599,7 +598,7 @@ def test_a_stopped_run_that_wakes_up_late_is_refused(lab: Lab) -> None:
 def test_a_run_that_is_stopped_in_the_middle_lets_nobody_in_and_harms_nobody(lab: Lab) -> None:
     lab.run()
     stalled = Writer(lab, inside=True, **drain("a", epoch=1))
-    stalled.process.send_signal(signal.SIGSTOP)
+    stop(stalled.process)
     with pytest.raises(BalancerError, match=f"the process {stalled.process.pid} has held "):
         lab.run(**drain("b", epoch=2, haproxy={"timeout": 0.3}))
     assert states(lab)["b"] == ("active", 100)

@@ -21,7 +21,7 @@ from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balan
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError
 
-from .lab import GOLDEN, Writer, drain, toggle_together
+from .lab import GOLDEN, Writer, drain, stop, toggle_together
 
 pytest.importorskip("dns", reason="dnspython is not installed")
 
@@ -485,7 +485,7 @@ def test_a_change_that_was_decided_by_an_older_definition_is_refused(lab: DNSLab
 def test_a_run_that_is_stopped_in_the_middle_decides_anew(lab: DNSLab) -> None:
     lab.run()
     stalled = Writer(lab, inside=True, **drain("a", epoch=1))
-    stalled.process.send_signal(signal.SIGSTOP)
+    stop(stalled.process)
     assert lab.run(**drain("b", epoch=2)).changed
     assert "refused by the rule epoch" in stalled.go()
     assert lab.published() == "ac"
