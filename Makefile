@@ -209,12 +209,13 @@ test-packages:
 		{ apt-get update && apt-get install --yes --no-install-recommends $$package; } >/dev/null || exit 1; \
 	done; fi
 
-# Every part runs, also after one has failed, so that one run shows all there is to mend, and how long each takes.
+# Every part runs, also after one has failed, so that one run shows all there is to mend, and how long each takes. What
+# failed is said again at the end, after everything that scrolled past.
 .PHONY: test
 test: env test-packages ## Run everything
-	@failed=; part() { \
+	@set -o pipefail; failed=; mkdir -p build/test; part() { \
 		name=$$1; start=$$SECONDS; shift; \
-		"$$@" || failed="$$failed $$name"; \
+		"$$@" 2>&1 | tee build/test/$$name.log || failed="$$failed $$name"; \
 		echo "$$name: $$((SECONDS - start)) s"; \
 	}; \
 	part unit $(BIN)/pytest -n 2 tests/unit tests/benchmarks; \
@@ -223,5 +224,10 @@ test: env test-packages ## Run everything
 	part versions $(MAKE) --no-print-directory versions; \
 	for target in fleet balancers conformance faults routes images stores autoscaling automation molecule; do \
 		part $$target $(MAKE) --no-print-directory SELECT="-m 'not slow'" $$target; \
+	done; \
+	for name in $$failed; do \
+		echo "$$name, the whole of it in build/test/$$name.log:"; \
+		sed -n '/^=.* short test summary info =/,/^=/p' build/test/$$name.log | cut -c1-2000 | grep . \
+			|| tail -n 20 build/test/$$name.log; \
 	done; \
 	if [ -n "$$failed" ]; then echo "Failed:$$failed"; exit 1; fi
