@@ -10,7 +10,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,8 @@ def test_traffic_leaves_a_cluster_that_died_and_comes_back_when_told(
     assert run["who"] == "ansible-rulebook"
     assert run["why"].startswith(f"{CLUSTER}: half_plus_two: canonical: http://127.0.0.1:8082: no answer")
     detected = datetime.fromisoformat(history["entries"][0]["data"]["detected"])
-    assert paused < detected < datetime.fromisoformat(run["started"])
+    # On a busy machine the answers just before may have been late, too.
+    assert paused - timedelta(seconds=1) < detected < datetime.fromisoformat(run["started"])
 
     # The cluster comes back; its traffic does so only when somebody says it.
     subprocess.run(["docker", "unpause", NODE], check=True, capture_output=True)

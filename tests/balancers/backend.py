@@ -3,17 +3,20 @@
 """A cluster's edge for the tests with a real HAProxy: the REST answers of half_plus_two, on 127.0.0.1.
 
 Stopped by SIGSTOP it behaves like a paused cluster: the kernel still takes connections, and nobody answers. A file
-named by the second argument holds its mood: ``right``, ``wrong``, ``500`` or ``slow SECONDS``. With a third one, a file
-with certificate and key, it speaks TLS.
+named by the second argument holds its mood: ``right``, ``wrong``, ``500`` or ``slow SECONDS [N]``, which is slow in every
+answer or in every Nth. With a third one, a file with certificate and key, it speaks TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import ssl
 import sys
 from pathlib import Path
+
+turns = itertools.count(1)
 
 
 async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -28,7 +31,7 @@ async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
                     length = int(value)
             body = await reader.readexactly(length)
             mood = Path(sys.argv[2]).read_text().split()
-            if mood[0] == "slow":
+            if mood[0] == "slow" and next(turns) % int((*mood, 1)[2]) == 0:
                 await asyncio.sleep(float(mood[1]))
             status = "500 Broken" if mood[0] == "500" else "200 OK"
             answer = {"path": path, "port": int(sys.argv[1]), "bytes": length}

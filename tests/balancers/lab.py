@@ -201,6 +201,10 @@ class Lab:
             if connection is None:
                 own.close()
 
+    def answering(self, **more: Any) -> set[str]:
+        """Give the ports of the backends that predictions reach: of three, one is missed once in millions of times."""
+        return {self.predict(**more)[2] for _unused in range(40)}
+
     def connect(self) -> http.client.HTTPConnection:
         """Give a connection to the endpoint, opened by its first request."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)

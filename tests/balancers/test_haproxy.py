@@ -114,7 +114,7 @@ def test_life(lab: Lab) -> None:
     assert second.diff == []
     assert second.values["addresses"] == lab.info()["addresses"] == [], "what clients call the machine, others know"
     assert lab.predict()[:2] == (200, {"predictions": [2.5, 3.0, 4.5]})
-    assert {lab.predict()[2] for _unused in range(12)} == {str(port) for port in lab.members}
+    assert lab.answering() == {str(port) for port in lab.members}
 
     # Drained without a reload; a later run of the whole definition leaves it drained, a restart too.
     process = reloads(lab)
@@ -131,7 +131,7 @@ def test_life(lab: Lab) -> None:
     assert not lab.run(**drain).changed
     assert not lab.run().changed
     assert reloads(lab) == process
-    assert {lab.predict()[2] for _unused in range(12)} == {str(port) for port in lab.members[1:]}
+    assert lab.answering() == {str(port) for port in lab.members[1:]}
     lab.haproxy.terminate()
     lab.haproxy.wait(5)
     lab.haproxy = lab.start_haproxy()
@@ -141,7 +141,7 @@ def test_life(lab: Lab) -> None:
     # Back, a weight, and a standby.
     lab.run(**{**drain, "members": [{"name": "a", "state": "active", "weight": 10}, {"name": "c", "state": "standby"}]})
     assert states(lab) == {"a": ("active", 10), "b": ("active", 100), "c": ("standby", 100)}
-    assert {lab.predict()[2] for _unused in range(12)} <= {str(port) for port in lab.members[:2]}
+    assert lab.answering() <= {str(port) for port in lab.members[:2]}
 
     assert lab.run(state="absent").changed
     assert not lab.run(state="absent").changed
@@ -242,6 +242,21 @@ def test_a_killed_cluster_loses_nothing(lab: Lab, keep: bool) -> None:
     assert load.lost() == []
 
 
+def test_a_cluster_that_answers_in_time_now_and_then_stays_out(lab: Lab) -> None:
+    lab.run()
+    others = {str(lab.members[0]), str(lab.members[2])}
+    lab.mood("b", "slow 1")
+    time.sleep(2)
+    assert not lab.info()["members"][1]["up"]
+    lab.mood("b", "slow 1 4")
+    for _unused in range(4):
+        time.sleep(0.5)
+        assert lab.answering() == others
+    lab.mood("b", "right")
+    assert not lab.run().changed
+    assert lab.answering() == {*others, str(lab.members[1])}
+
+
 def hasty(lab: Lab) -> None:
     lab.run(models=[{**lab.params()["models"][0], "try_timeout": 0.2}], haproxy={"check_timeout": 2.0})
 
@@ -331,7 +346,7 @@ def test_a_standby_takes_over_alone(lab: Lab, end: str) -> None:
     members = lab.params()["members"]
     members[1]["state"] = members[2]["state"] = "standby"
     lab.run(members=members)
-    assert {lab.predict()[2] for _unused in range(6)} == {str(lab.members[0])}
+    assert lab.answering() == {str(lab.members[0])}
     load = Load(lab, 3, 50)
     time.sleep(0.5)
     if end == "paused":
@@ -339,7 +354,7 @@ def test_a_standby_takes_over_alone(lab: Lab, end: str) -> None:
     else:
         lab.backends["a"].kill()
     assert load.lost() == []
-    assert {lab.predict()[2] for _unused in range(6)} == {str(port) for port in lab.members[1:]}
+    assert lab.answering() == {str(port) for port in lab.members[1:]}
 
 
 def test_a_standby_becomes_active_and_back_without_a_reload(lab: Lab) -> None:
@@ -357,7 +372,7 @@ def test_a_standby_becomes_active_and_back_without_a_reload(lab: Lab) -> None:
         assert lab.run(members=changed, exclusive_members=False, models=None).changed
         assert time.monotonic() - start < 1
         ports = dict(zip("abc", map(str, lab.members), strict=True))
-        answered = {lab.predict()[2] for _unused in range(24)}
+        answered = lab.answering()
         assert answered == {ports[name] for name, state in members.items() if state == "active"}
         assert states(lab) == {name: (state, 0 if state == "drained" else 20) for name, state in members.items()}
         assert lab.info()["drift"] == []
@@ -368,7 +383,7 @@ def test_a_standby_becomes_active_and_back_without_a_reload(lab: Lab) -> None:
     lab.haproxy.wait(5)
     lab.haproxy = lab.start_haproxy()
     assert not lab.run(models=None).changed
-    assert str(lab.members[0]) not in {lab.predict()[2] for _unused in range(12)}
+    assert str(lab.members[0]) not in lab.answering()
 
 
 def test_requests_stay_in_their_jurisdiction(lab: Lab) -> None:
@@ -383,10 +398,7 @@ def test_requests_stay_in_their_jurisdiction(lab: Lab) -> None:
     ports = [str(port) for port in lab.members]
     elsewhere = "/v1/models/anywhere:predict"
 
-    def answered(**more: str) -> set[str]:
-        return {lab.predict(**more)[2] for _unused in range(18)}
-
-    assert (answered(), answered(path=elsewhere)) == (set(ports[:2]), set(ports))
+    assert (lab.answering(), lab.answering(path=elsewhere)) == (set(ports[:2]), set(ports))
     assert [member["models"] for member in lab.info()["members"]] == [
         {"half_plus_two": True, "anywhere": True},
         {"half_plus_two": True, "anywhere": True},
@@ -398,7 +410,7 @@ def test_requests_stay_in_their_jurisdiction(lab: Lab) -> None:
         lab.mood(name, "wrong")
     time.sleep(1)
     assert lab.info()["fail_open"] == ["half_plus_two"]
-    assert (answered(), answered(path=elsewhere)) == (set(ports[:2]), {ports[2]})
+    assert (lab.answering(), lab.answering(path=elsewhere)) == (set(ports[:2]), {ports[2]})
     for name in "ab":
         lab.mood(name, "right")
     with pytest.raises(RefusedError, match="min_active: models would have no active member for half_plus_two"):
@@ -407,14 +419,14 @@ def test_requests_stay_in_their_jurisdiction(lab: Lab) -> None:
         lab.backends[name].kill()
     time.sleep(1)
     assert lab.predict()[0] == 503
-    assert answered(path=elsewhere) == {ports[2]}
+    assert lab.answering(path=elsewhere) == {ports[2]}
     with pytest.raises(InputError, match=r"c \(us\) may serve none of the models"):
         lab.run(members=members, models=models[:1])
     # A cluster that is said to lie elsewhere gets the model.
     members[2]["jurisdiction"] = "eu"
     lab.run(members=members, models=models, wait=False)
     time.sleep(1)
-    assert answered() == {ports[2]}
+    assert lab.answering() == {ports[2]}
 
 
 def test_a_canary_by_weights_without_a_reload(lab: Lab) -> None:
@@ -448,7 +460,7 @@ def test_members_come_and_go_without_a_lost_request(lab: Lab) -> None:
         assert lab.run(members=members).changed
         assert set(states(lab)) == {member["name"] for member in members}
     assert load.lost() == []
-    assert {lab.predict()[2] for _unused in range(6)} == {str(lab.members[0])}
+    assert lab.answering() == {str(lab.members[0])}
 
 
 CUTS = {
@@ -521,7 +533,7 @@ def test_a_run_that_is_cut_between_the_file_and_the_process_is_mended(
         assert [step["action"] for step in lab.run(**drain(name, state)).values["steps"]] == ["mend"]
         assert lab.info()["drift"] == []
         assert states(lab)[name][0] == state
-    assert {lab.predict()[2] for _unused in range(12)} == {str(lab.members[0]), str(lab.members[2])}
+    assert lab.answering() == {str(lab.members[0]), str(lab.members[2])}
 
 
 def test_more_clients_than_connections_wait_for_their_turn(lab: Lab) -> None:

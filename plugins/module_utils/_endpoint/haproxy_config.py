@@ -16,6 +16,8 @@ What was found out with HAProxy 2.6.12, and why the file is as it is:
 - Connections to the process' own socket count for ``maxconn``. When clients alone could reach it, none of them would get
   an answer, since nothing inside would be accepted.
 - A check that fails is repeated after ``fastinter``; without it, a silent member would be found one interval later.
+- A cluster that is too slow for its share answers checks in time now and then, most of all once it has no share. Two in a
+  row brought it back every few seconds, for the next requests to wait in; ten in a row take 0.7 s of a sound one.
 - No ``observe layer7``: requests that every cluster answers by 500 would take all of them out, one after another.
 - ``use-server`` takes a server of weight 0, and a retry never does; so the first way and the second are told apart.
 - ``backup`` cannot be set or taken away while HAProxy runs, a weight can. So each member has a second server that is a
@@ -95,7 +97,7 @@ defaults
     retry-on conn-failure empty-response response-timeout 502 503 504
     option allbackups
     balance random(2)
-    default-server inter {{ milliseconds(settings.check_interval) }} fastinter {{ milliseconds(settings.check_interval / 5) }} fall 2 rise 2
+    default-server inter {{ milliseconds(settings.check_interval) }} fastinter {{ milliseconds(settings.check_interval / 5) }} fall 2 rise 10
     default-server on-marked-down shutdown-sessions
 {%- if named %} {{ lookups }} resolvers names resolve-prefer ipv4{% endif %}
 
