@@ -3,8 +3,8 @@
 """A cluster's edge for the tests with a real HAProxy: the REST answers of half_plus_two, on 127.0.0.1.
 
 Stopped by SIGSTOP it behaves like a paused cluster: the kernel still takes connections, and nobody answers. A file
-named by the second argument holds its mood: ``right``, ``wrong``, ``500`` or ``slow SECONDS [N]``, which is slow in every
-answer or in every Nth. With a third one, a file with certificate and key, it speaks TLS.
+named by the second argument holds its mood: ``right``, ``wrong``, ``500`` or ``slow SECONDS [N]``, for every answer or
+every Nth. With a third one, a file with certificate and key, it speaks TLS.
 """
 
 from __future__ import annotations

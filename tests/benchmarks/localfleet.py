@@ -49,8 +49,8 @@ EDGES = {"gcp-europe-west1": 8081, "aws-eu-west-1": 8082, "azure-westeurope": 80
 NAMESPACE = "serving"
 HALF_PLUS_TWO = "/v1/models/half_plus_two:predict"
 REQUEST, RESPONSE = {"instances": [1.0, 2.0, 5.0]}, {"predictions": [2.5, 3.0, 4.5]}
-# The size of the slow fault. A cluster without any load takes 0.2 of a processor; with a quarter of that, it still answers,
-# seconds late. With 0.15, how late depended on the load, and on the machine.
+# The size of the slow fault. A cluster without any load takes 0.2 of a processor; with a quarter of that, it still
+# answers, seconds late. With 0.15, how late depended on the load, and on the machine.
 SLOW_CPUS = 0.05
 
 

@@ -23,6 +23,8 @@ Json = dict[str, Any]
 CHOSEN = "volume.kubernetes.io/selected-node"
 SHARED = {"modelfleet.serving/store": "models-server"}
 CLASS = f"disk-{os.getpid()}"
+# Nodes belong to all who test on one API server at the same time: ours by this label.
+OURS = {"test": CLASS}
 
 
 def post(cluster: Cluster, manifest: Json) -> None:
@@ -60,7 +62,7 @@ def place(real: Cluster, kubernetes: Kubernetes, tmp_path: Path) -> Iterator[Pla
     post(real, {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": CLASS}, **disks})
     nodes = {zone: f"{real.namespace}-{zone}" for zone in "abc"}
     for zone, node in nodes.items():
-        labels = {"kubernetes.io/hostname": node, "topology.kubernetes.io/zone": zone}
+        labels = {"kubernetes.io/hostname": node, "topology.kubernetes.io/zone": zone, **OURS}
         post(real, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node, "labels": labels}})
         room = {"cpu": "100" if zone == "a" else "1", "memory": "100Gi" if zone == "a" else "1Gi", "pods": "110"}
         ready = {"conditions": [{"type": "Ready", "status": "True"}], "capacity": room, "allocatable": room}
@@ -105,6 +107,7 @@ def fill(cluster: Cluster, spec: StoreSpec, **more: Any) -> None:
     for manifest in store(spec):
         post(cluster, manifest)
     manifest = loader(spec, seconds=600)
+    manifest["spec"]["nodeSelector"] = OURS
     post(cluster, {**manifest, "spec": {**manifest["spec"], **more}})
 
 
