@@ -141,8 +141,8 @@ def wait_ready(folder: Path, seconds: float = 60) -> Kubernetes | None:
 
 
 @contextlib.contextmanager
-def run_scheduler(server: Kubernetes, folder: Path) -> Iterator[None]:
-    """Run a kube-scheduler for a server that runs."""
+def run_scheduler(server: Kubernetes, folder: Path, name: str) -> Iterator[None]:
+    """Run a kube-scheduler for a server that runs, and there for the pods that name it."""
     binary = shutil.which("kube-scheduler")
     if binary is None:
         found = find_binaries()
@@ -158,8 +158,16 @@ def run_scheduler(server: Kubernetes, folder: Path) -> Iterator[None]:
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "x",
     }
-    (folder / "scheduler.json").write_text(json.dumps(config))
-    arguments = [f"--kubeconfig={folder}/scheduler.json", "--leader-elect=false", "--secure-port=0"]
+    (folder / "kubeconfig.json").write_text(json.dumps(config))
+    scheduler = {
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": "KubeSchedulerConfiguration",
+        "clientConnection": {"kubeconfig": str(folder / "kubeconfig.json")},
+        "leaderElection": {"leaderElect": False},
+        "profiles": [{"schedulerName": name}],
+    }
+    (folder / "scheduler.json").write_text(json.dumps(scheduler))
+    arguments = [f"--config={folder}/scheduler.json", "--secure-port=0"]
     process = _start(Path(binary), "kube-scheduler", arguments, folder)
     try:
         yield

@@ -23,8 +23,8 @@ Json = dict[str, Any]
 CHOSEN = "volume.kubernetes.io/selected-node"
 SHARED = {"modelfleet.serving/store": "models-server"}
 CLASS = f"disk-{os.getpid()}"
-# Nodes belong to all who test on one API server at the same time: ours by this label.
-OURS = {"test": CLASS}
+# Others test on the same API server at the same time: these are our scheduler, and the label of our nodes.
+SCHEDULER, OURS = CLASS, {"test": CLASS}
 
 
 def post(cluster: Cluster, manifest: Json) -> None:
@@ -71,7 +71,7 @@ def place(real: Cluster, kubernetes: Kubernetes, tmp_path: Path) -> Iterator[Pla
             real.session.request("PATCH", f"/api/v1/nodes/{node}{part}", body=body, content_type=content_type)
         if zone != "a":
             post(real, pod(real, f"other-{zone}", node, requests={"cpu": "800m", "memory": "800Mi"}))
-    with run_scheduler(kubernetes, tmp_path):
+    with run_scheduler(kubernetes, tmp_path, SCHEDULER):
         yield Place(real, nodes)
     for node in nodes.values():
         real.session.request("DELETE", f"/api/v1/nodes/{node}", body={})
@@ -107,8 +107,8 @@ def fill(cluster: Cluster, spec: StoreSpec, **more: Any) -> None:
     for manifest in store(spec):
         post(cluster, manifest)
     manifest = loader(spec, seconds=600)
-    manifest["spec"]["nodeSelector"] = OURS
-    post(cluster, {**manifest, "spec": {**manifest["spec"], **more}})
+    ours = {"schedulerName": SCHEDULER, "nodeSelector": OURS}
+    post(cluster, {**manifest, "spec": {**manifest["spec"], **ours, **more}})
 
 
 def test_the_volumes_of_a_server_are_spread_over_zones(place: Place) -> None:
