@@ -19,22 +19,33 @@ from pathlib import Path
 turns = itertools.count(1)
 
 
+async def read_chunks(reader: asyncio.StreamReader) -> bytes:
+    """Read a body whose length was not told before."""
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += await reader.readexactly(size)
+        await reader.readline()
+    await reader.readline()
+    return body
+
+
 async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer the requests of one connection."""
     try:
         while line := await reader.readline():
             path = line.split()[1].decode()
-            length = 0
+            length, chunked = 0, False
             while (header := await reader.readline()) not in (b"\r\n", b""):
                 name, _unused, value = header.partition(b":")
                 if name.lower() == b"content-length":
                     length = int(value)
-            body = await reader.readexactly(length)
+                chunked |= name.lower() == b"transfer-encoding"
+            body = await (read_chunks(reader) if chunked else reader.readexactly(length))
             mood = Path(sys.argv[2]).read_text().split()
             if mood[0] == "slow" and next(turns) % int((*mood, 1)[2]) == 0:
                 await asyncio.sleep(float(mood[1]))
             status = "500 Broken" if mood[0] == "500" else "200 OK"
-            answer = {"path": path, "port": int(sys.argv[1]), "bytes": length}
+            answer = {"path": path, "port": int(sys.argv[1]), "bytes": len(body)}
             if path.endswith(":predict") and body:
                 numbers = json.loads(body)["instances"]
                 half = 3 if mood[0] == "wrong" else 2

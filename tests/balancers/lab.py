@@ -185,18 +185,26 @@ class Lab:
         size: int = 0,
         path: str = "/v1/models/half_plus_two:predict",
         connection: http.client.HTTPConnection | None = None,
+        chunked: bool = False,
     ) -> tuple[int, Any, str]:
         """Send one prediction; give status, answer and the port of the backend that gave it.
 
         :param connection: one to keep alive; without it, a new one.
+        :param chunked: send the body without telling its length before.
         """
         own = connection or self.connect()
         body = {**GOLDEN["request"], "padding": "x" * size} if size else GOLDEN["request"]
+        text = json.dumps(body)
         try:
-            own.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            own.request(
+                "POST",
+                path,
+                iter([text.encode()]) if chunked else text,
+                {"Content-Type": "application/json"},
+                encode_chunked=chunked,
+            )
             response = own.getresponse()
-            text = response.read()
-            return response.status, json.loads(text), response.headers.get("X-Port", "")
+            return response.status, json.loads(response.read()), response.headers.get("X-Port", "")
         finally:
             if connection is None:
                 own.close()

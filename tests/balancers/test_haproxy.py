@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.balancer import BalancerError
-from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy import HAProxy, Master
+from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.haproxy import DEFAULTS, HAProxy, Master
 from ansible_collections.modelfleet.serving.plugins.module_utils._endpoint.plan import RefusedError
 from ansible_collections.modelfleet.serving.plugins.module_utils._errors import InputError, WaitError
 
@@ -278,6 +278,16 @@ def test_an_honest_prediction_outlives_the_tries(lab: Lab) -> None:
     start = time.monotonic()
     assert lab.predict()[0] == 200
     assert time.monotonic() - start > 1.2, "two tries, and the patient one"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_what_is_too_big_to_be_sent_again_has_its_whole_time(lab: Lab, chunked: bool) -> None:
+    hasty(lab)
+    for name in "abc":
+        lab.mood(name, "slow 0.8")
+    start = time.monotonic()
+    assert lab.predict(size=2 * DEFAULTS["max_body"], chunked=chunked)[0] == 200
+    assert time.monotonic() - start < 1.2, "the patient one alone"
 
 
 def test_when_every_cluster_is_slow_nothing_is_tried_twice(lab: Lab) -> None:

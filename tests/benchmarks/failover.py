@@ -36,6 +36,7 @@ from localfleet import (
     CLUSTERS,
     FAULTS,
     HALF_PLUS_TWO,
+    HAPROXY,
     REQUEST,
     RESPONSE,
     URL,
@@ -298,7 +299,10 @@ def main() -> int:
         return 2
     OUTPUT.mkdir(parents=True, exist_ok=True)
     endpoint = Endpoint()
-    states = [{"name": member["name"], "state": member["state"]} for member in endpoint.info()["members"]]
+    found = endpoint.info()
+    states = [{"name": member["name"], "state": member["state"]} for member in found["members"]]
+    # What an inventory does not name stays as it is, so its own playbook would not bring this back.
+    max_body = found["endpoint"]["settings"]["max_body"]
     failed = False
     try:
         for size in sizes:
@@ -320,7 +324,7 @@ def main() -> int:
         print(f"The benchmark failed: {error}", file=sys.stderr)
         return 1
     finally:
-        endpoint.change(members=states)
+        endpoint.change(members=states, haproxy={**HAPROXY, "max_body": max_body})
         ended(playbook("endpoint", FLEET), "endpoint")
     return int(failed)
 

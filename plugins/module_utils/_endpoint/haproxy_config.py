@@ -148,9 +148,11 @@ backend again-{{ protocol }}
 {% else %}
     acl repeatable always_true
 {% endif %}
+    # What does not fit a buffer cannot be sent again, so a short time would be all it has.
+    acl whole req.body_size le {{ settings.max_body }}
     # When hasty tries end in vain for more than a tenth, the clusters are slow, and more tries would make them slower.
     http-request set-var(txn.spare) srv_sess_rate(again-{{ protocol }}/hasty),div(10),add(10)
-    use-server hasty if repeatable { srv_sess_rate(again-{{ protocol }}/patient),sub(txn.spare) lt 0 }
+    use-server hasty if repeatable whole { srv_sess_rate(again-{{ protocol }}/patient),sub(txn.spare) lt 0 }
     use-server plain if TRUE
     server hasty {{ inside }}-hasty weight 0{{ options }}
     server plain {{ inside }} weight 0{{ options }}
