@@ -42,7 +42,7 @@ async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
                 chunked |= name.lower() == b"transfer-encoding"
             body = await (read_chunks(reader) if chunked else reader.readexactly(length))
             mood = Path(sys.argv[2]).read_text().split()
-            if mood[0] == "slow" and next(turns) % int((*mood, 1)[2]) == 0:
+            if mood[0] == "slow" and next(turns) % int(mood[2] if len(mood) > 2 else 1) == 0:
                 await asyncio.sleep(float(mood[1]))
             status = "500 Broken" if mood[0] == "500" else "200 OK"
             answer = {"path": path, "port": int(sys.argv[1]), "bytes": len(body)}
